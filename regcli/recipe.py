@@ -1,0 +1,195 @@
+"""What to do, as plain values: RegisterRecipe, its presets, and its TOML and JSON forms."""
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regcli import registry
+from regcli.errors import InputError, RecipeError
+
+INITS = ("auto", "none", "header", "moments")
+MODELS = ("auto", "classical")
+
+
+@dataclass(frozen=True)
+class RegisterRecipe:
+    """Everything that decides the result of a registration, but the images.
+
+    Attributes:
+        model: "auto" or a name of registry.MODELS.
+        transform: A spec of registry.TRANSFORMS; a deformable one follows the linear stages.
+        init: "auto", "none", "header", "moments", or the path of a transform file.
+        metric: "auto", or specs of registry.SIMILARITIES that are added.
+        regularizer: A spec of registry.REGULARIZERS.
+        smoothness: Factor of the regularization; 1 is the default strength.
+        iterations: Most steps per deformable level, coarse to fine; empty for automatic.
+        levels: Shrink factors of the deformable levels, coarse to fine; empty for automatic.
+        tol: Least relative decrease of the energy per step; 0 for automatic.
+        interpolation: Of the moved image: "auto", "linear", "nearest", "label" or "cubic".
+        seed: Of everything random; nothing is, in a classical registration.
+        deterministic: Whether to use only algorithms that repeat bit by bit.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        threads: 0 for all cores.
+    """
+
+    model: str = "auto"
+    transform: str = "diffeo"
+    init: str = "auto"
+    metric: tuple[str, ...] = ("auto",)
+    regularizer: str = "diffusion"
+    smoothness: float = 1.0
+    iterations: tuple[int, ...] = ()
+    levels: tuple[int, ...] = ()
+    tol: float = 0.0
+    interpolation: str = "auto"
+    seed: int = 0
+    deterministic: bool = False
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no registration can do, before anything is computed.
+
+        Raises:
+            RecipeError: Naming what is allowed.
+        """
+        _one_of("model", self.model, MODELS)
+        name, _ = registry.parse(registry.TRANSFORMS, self.transform)
+        if "auto" in self.metric and len(self.metric) > 1:
+            raise RecipeError(
+                "--metric auto cannot be added to other metrics.", "Name them all, or none."
+            )
+        for spec in self.metric:
+            if spec != "auto":
+                registry.parse(registry.SIMILARITIES, spec)
+        registry.parse(registry.REGULARIZERS, self.regularizer)
+        if self.smoothness <= 0:
+            raise RecipeError(f"--smoothness {self.smoothness:g} is not positive.", "1 is normal.")
+        if self.iterations and self.levels and len(self.iterations) != len(self.levels):
+            raise RecipeError(
+                f"{len(self.iterations)} numbers of iterations for {len(self.levels)} levels.",
+                "Give --iterations and --levels equally many numbers.",
+            )
+        if any(n < 0 for n in self.iterations) or any(n < 1 for n in self.levels):
+            raise RecipeError("Iterations or levels below their least.", "Use numbers from 1 up.")
+        if list(self.levels) != sorted(self.levels, reverse=True):
+            raise RecipeError(
+                f"--levels {'x'.join(map(str, self.levels))} does not go from coarse to fine.",
+                "Write shrink factors in falling order, such as 4x2x1.",
+            )
+        if name in registry.LINEAR:
+            self._refuse_what_linear_ignores()
+
+    def _refuse_what_linear_ignores(self) -> None:
+        for option in ("iterations", "levels", "tol", "smoothness", "regularizer"):
+            field = next(f for f in dataclasses.fields(self) if f.name == option)
+            if getattr(self, option) != field.default:
+                raise RecipeError(
+                    f"--{option} has no effect with --transform {self.transform}.",
+                    "Leave it out, or choose diffeo or freeform.",
+                )
+        if self.init == "none":
+            raise RecipeError(
+                f"--init none leaves nothing to do for --transform {self.transform}.",
+                "Use --init header to start from the images' own positions.",
+            )
+
+    def with_values(self, values: dict[str, Any]) -> "RegisterRecipe":
+        """This recipe with some fields replaced.
+
+        Raises:
+            RecipeError: If a name is not a field or a value has the wrong type.
+        """
+        fields = {f.name: f for f in dataclasses.fields(self)}
+        clean = {}
+        for name, value in values.items():
+            if name not in fields:
+                raise RecipeError(
+                    f"A recipe has no '{name}'.", f"Its fields are {', '.join(fields)}."
+                )
+            clean[name] = _typed(name, value, fields[name].default)
+        return dataclasses.replace(self, **clean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fast": {"tol": 1e-3},
+    "accurate": {"tol": 5e-5},
+}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Recipe fields that a preset sets.
+
+    Raises:
+        RecipeError: If there is no such preset.
+    """
+    _one_of("preset", name, tuple(PRESETS))
+    return PRESETS[name]
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Recipe fields of a TOML file, or of the `recipe` of an earlier regcli.json.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            content = json.loads(text)
+            return content.get("recipe", content)
+        return tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}.", "Give a recipe that exists.") from error
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a recipe: {error}.", "Give TOML, or regcli.json."
+        ) from error
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """The numbers of "100x50x20".
+
+    Raises:
+        RecipeError: If it is not of that form.
+    """
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise RecipeError(
+            f"--{option} '{text}' is not a list of numbers.", "Write it like 100x50x20."
+        ) from error
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise RecipeError(
+            f"--{option} '{value}' does not exist.", f"Choose from {', '.join(allowed)}."
+        )
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        if isinstance(value, str) and name == "metric":
+            return (value,)
+        kind = str if name == "metric" else int
+        if isinstance(value, (list, tuple)) and all(type(v) is kind for v in value):
+            return tuple(value)
+    elif isinstance(default, float) and type(value) in (int, float):
+        return float(value)
+    elif type(value) is type(default):
+        return value
+    raise RecipeError(
+        f"Recipe field '{name}' cannot be {value!r}.", f"Give something like {default!r}."
+    )
