@@ -1,0 +1,64 @@
+"""Separable smoothing: Gaussians and window sums."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regcli.ops.kernels import reference
+from regcli.ops.kernels.cpu import filter as loops
+from regcli.ops.kernels.cpu.slabs import run
+
+Triple = tuple[float, float, float]
+
+
+def gaussian(image: Tensor, sigma: float | Triple) -> Tensor:
+    """Gaussian smoothing; the edge voxel is repeated outside.
+
+    Args:
+        image: (B, C, I, J, K).
+        sigma: Standard deviation in voxels, one number or one per axis; axes of length 1 and
+            sigma 0 are left alone.
+
+    Returns:
+        (B, C, I, J, K).
+    """
+    sigmas = (sigma,) * 3 if isinstance(sigma, (int, float)) else sigma
+    taps = [
+        _gaussian_taps(s if n > 1 else 0.0) for s, n in zip(sigmas, image.shape[2:], strict=True)
+    ]
+    return _separable(image, taps, replicate=True)
+
+
+def box_sum(image: Tensor, radius: int) -> Tensor:
+    """Sum over windows of 2 * radius + 1 voxels along each axis; nothing lies outside the volume.
+
+    Args:
+        image: (B, C, I, J, K).
+        radius: Voxels.
+
+    Returns:
+        (B, C, I, J, K).
+    """
+    taps = [torch.ones(2 * radius + 1 if n > 1 else 1) for n in image.shape[2:]]
+    return _separable(image, taps, replicate=False)
+
+
+def _gaussian_taps(sigma: float) -> Tensor:
+    radius = math.ceil(3 * sigma)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
+    return (taps / taps.sum()).to(torch.float32)
+
+
+def _separable(image: Tensor, taps: list[Tensor], replicate: bool) -> Tensor:
+    i, j, k = taps
+    if image.device.type != "cpu" or image.requires_grad:
+        return reference.separable(image, (i, j, k), replicate)
+    depth = image.shape[2]
+    stack = image.to(torch.float32).reshape(-1, *image.shape[3:]).contiguous().numpy()
+    once, twice = np.empty_like(stack), np.empty_like(stack)
+    planes = stack.shape[0]
+    run(loops.within_planes, planes, stack, j.numpy(), k.numpy(), replicate, once)
+    run(loops.across_planes, planes, once, depth, i.numpy(), replicate, twice)
+    return torch.from_numpy(twice).reshape(image.shape)

@@ -1,0 +1,47 @@
+"""Determinants of a displacement field's Jacobian, and the strict test for folds."""
+
+import torch
+from torch import Tensor
+
+from regcli.ops.kernels import reference
+from regcli.ops.kernels.cpu import field as loops
+from regcli.ops.kernels.cpu.slabs import run
+
+
+def digital_determinants(displacement: Tensor) -> tuple[Tensor, Tensor]:
+    """The strict fold test: the ten finite-difference determinants of digital diffeomorphism.
+
+    Args:
+        displacement: (B, 3, I, J, K), voxels.
+
+    Returns:
+        The least of the ten at every voxel, and the folded volume there in voxels; both
+        (B, I, J, K). The map has no fold exactly where the least is positive everywhere.
+
+    Source: Liu et al., On Finite Difference Jacobian Computation in Deformable Image
+    Registration, IJCV 2024.
+    """
+    u = displacement.detach().to("cpu", torch.float32).contiguous()
+    least, volume = (torch.empty(u.shape[0], *u.shape[2:]) for _ in range(2))
+    for b in range(u.shape[0]):
+        arrays = (u[b].numpy(), least[b].numpy(), volume[b].numpy())
+        run(loops.digital, u.shape[2], *arrays)
+    return least.to(displacement.device), volume.to(displacement.device)
+
+
+def jacobian_determinant(displacement: Tensor) -> Tensor:
+    """det(I + Du), central differences, one-sided at the edges.
+
+    Args:
+        displacement: (B, 3, I, J, K), voxels. In mm the determinant is the same.
+
+    Returns:
+        (B, I, J, K).
+    """
+    if displacement.device.type != "cpu" or displacement.requires_grad:
+        return reference.determinant(reference.jacobian(displacement))
+    out = torch.empty(displacement.shape[0], *displacement.shape[2:])
+    for b in range(displacement.shape[0]):
+        u = displacement[b].to(torch.float32).contiguous().numpy()
+        run(loops.determinants, u.shape[1], u, out[b].numpy())
+    return out

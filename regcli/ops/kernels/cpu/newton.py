@@ -1,0 +1,103 @@
+"""Loops of the Gauss-Newton step: (A + R + mu) d = b by preconditioned conjugate gradients.
+
+A is 3 x 3 per voxel (6 numbers: 00 01 02 11 12 22). R is the diffusion operator,
+(R u)_c = sum_k stiffness[c, k] sum over the two neighbours y on axis k of (u_c(x) - u_c(y)),
+with free edges.
+"""
+
+from regcli.ops.kernels.cpu.slabs import inline, kernel
+
+
+@inline
+def _diffuse_row(u, c, i, j, stiffness, row):
+    """row[k] = (R u)_c (i, j, k)."""
+    before, after = max(i - 1, 0), min(i + 1, u.shape[1] - 1)
+    left, right = max(j - 1, 0), min(j + 1, u.shape[2] - 1)
+    n = u.shape[3]
+    s0, s1, s2 = stiffness[c, 0], stiffness[c, 1], stiffness[c, 2]
+    for k in range(n):
+        here = u[c, i, j, k]
+        row[k] = s0 * (2 * here - u[c, before, j, k] - u[c, after, j, k]) + s1 * (
+            2 * here - u[c, i, left, k] - u[c, i, right, k]
+        )
+    for k in range(1, n):
+        step = s2 * (u[c, i, j, k] - u[c, i, j, k - 1])
+        row[k] += step
+        row[k - 1] -= step
+
+
+@kernel
+def diffuse(lo, hi, u, stiffness, out, energy):
+    """out = R u, energy[i] = u . R u / 2 of each plane."""
+    for i in range(lo, hi):
+        total = 0.0
+        for j in range(u.shape[2]):
+            for c in range(3):
+                _diffuse_row(u, c, i, j, stiffness, out[c, i, j])
+                for k in range(u.shape[3]):
+                    total += u[c, i, j, k] * out[c, i, j, k]
+        energy[i] = 0.5 * total
+
+
+@kernel
+def multiply(lo, hi, p, a, stiffness, mu, out, dot):
+    """out = (A + R + mu) p, dot[i] = p . out of each plane."""
+    for i in range(lo, hi):
+        total = 0.0
+        for j in range(p.shape[2]):
+            for c in range(3):
+                _diffuse_row(p, c, i, j, stiffness, out[c, i, j])
+            for k in range(p.shape[3]):
+                p0, p1, p2 = p[0, i, j, k], p[1, i, j, k], p[2, i, j, k]
+                a01, a02, a12 = a[1, i, j, k], a[2, i, j, k], a[4, i, j, k]
+                q0 = out[0, i, j, k] + (a[0, i, j, k] + mu) * p0 + a01 * p1 + a02 * p2
+                q1 = out[1, i, j, k] + a01 * p0 + (a[3, i, j, k] + mu) * p1 + a12 * p2
+                q2 = out[2, i, j, k] + a02 * p0 + a12 * p1 + (a[5, i, j, k] + mu) * p2
+                out[0, i, j, k], out[1, i, j, k], out[2, i, j, k] = q0, q1, q2
+                total += p0 * q0 + p1 * q1 + p2 * q2
+        dot[i] = total
+
+
+@kernel
+def advance(lo, hi, alpha, p, q, a, diagonal, mu, x, r, z, dot):
+    """x += alpha p, r -= alpha q, z = P^-1 r, dot[i] = r . z; P the 3 x 3 blocks of the matrix.
+
+    diagonal (3,): what R adds to the diagonal of an inner voxel.
+    """
+    for i in range(lo, hi):
+        total = 0.0
+        for j in range(p.shape[2]):
+            for k in range(p.shape[3]):
+                for c in range(3):
+                    x[c, i, j, k] += alpha * p[c, i, j, k]
+                    r[c, i, j, k] -= alpha * q[c, i, j, k]
+                r0, r1, r2 = r[0, i, j, k], r[1, i, j, k], r[2, i, j, k]
+                m00, m01, m02 = a[0, i, j, k] + diagonal[0] + mu, a[1, i, j, k], a[2, i, j, k]
+                m11, m12 = a[3, i, j, k] + diagonal[1] + mu, a[4, i, j, k]
+                m22 = a[5, i, j, k] + diagonal[2] + mu
+                c00, c01, c02 = (
+                    m11 * m22 - m12 * m12,
+                    m02 * m12 - m01 * m22,
+                    m01 * m12 - m02 * m11,
+                )
+                scale = 1.0 / (m00 * c00 + m01 * c01 + m02 * c02)
+                z0 = scale * (c00 * r0 + c01 * r1 + c02 * r2)
+                z1 = scale * (
+                    c01 * r0 + (m00 * m22 - m02 * m02) * r1 + (m01 * m02 - m00 * m12) * r2
+                )
+                z2 = scale * (
+                    c02 * r0 + (m01 * m02 - m00 * m12) * r1 + (m00 * m11 - m01 * m01) * r2
+                )
+                z[0, i, j, k], z[1, i, j, k], z[2, i, j, k] = z0, z1, z2
+                total += r0 * z0 + r1 * z1 + r2 * z2
+        dot[i] = total
+
+
+@kernel
+def turn(lo, hi, z, beta, p):
+    """p = z + beta p."""
+    for i in range(lo, hi):
+        for c in range(3):
+            for j in range(p.shape[2]):
+                for k in range(p.shape[3]):
+                    p[c, i, j, k] = z[c, i, j, k] + beta * p[c, i, j, k]
