@@ -1,0 +1,1 @@
+"""What aligned and plausible mean: similarities and regularizers."""

@@ -1,0 +1,49 @@
+"""MI: mutual information, for images of any two contrasts."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regcli.energy.base import Similarity
+from regcli.ops.filter import gaussian
+from regcli.ops.match import Quadratic, joint_histogram, lookup, pointwise
+
+
+@dataclass(frozen=True)
+class MI(Similarity):
+    """Minus the mutual information, times the number of voxels.
+
+    Its derivative by a moved intensity is minus the score d/dm log p(f, m) / p(m). The curvature
+    is the Fisher information of m given f, the mean square of that score: Gauss-Newton for a
+    likelihood.
+
+    Attributes:
+        bins: Of each axis of the joint histogram.
+        weight: Factor in a sum of similarities. Histograms explain single voxels, not windows:
+            with more weight than this, a dense map follows noise.
+
+    Source: Wells et al., MedIA 1996; Hermosillo et al., IJCV 2002.
+    """
+
+    bins: int = 32
+    weight: float = 0.1
+
+    def describe(self, image: Tensor) -> Tensor:
+        """See Similarity."""
+        return image
+
+    def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
+        """See Similarity."""
+        n = weight.sum(dtype=torch.float64).clamp(min=1e-12)
+        joint = joint_histogram(fixed, moved, weight, self.bins) / n
+        smooth = gaussian(joint[None, None, None].to(torch.float32), (0.0, 1.0, 1.0))
+        joint = smooth[0, 0, 0].to(torch.float64) + 1e-3 / self.bins**2
+        joint = joint / joint.sum()
+        p_f, p_m = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
+        information = (joint * (joint / (p_f * p_m)).log()).sum()
+        score = torch.gradient((joint / p_m).log(), dim=1)[0] * (self.bins - 1)
+        fisher = (joint * score.square()).sum(1, keepdim=True) / p_f
+        slope = lookup(fixed, moved, -self.weight * weight, score)
+        curvature = lookup(fixed, moved, self.weight * weight, fisher.expand_as(score).contiguous())
+        return pointwise(-self.weight * n * information, moved, slope, curvature)

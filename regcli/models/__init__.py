@@ -1,0 +1,1 @@
+"""What a registration is: forces, levels and their wiring."""

@@ -1,0 +1,95 @@
+"""GaussNewtonForce: the energy of a map between two images, and the step that lowers it."""
+
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from regcli.energy.base import Regularizer, Similarity
+from regcli.image import Space
+from regcli.ops.match import Quadratic
+from regcli.ops.sample import coverage, sample
+from regcli.solve.base import Problem
+from regcli.transforms.base import Transform
+
+_LEAST_OVERLAP = 0.1  # of the fixed image; below it, the energy rises as the overlap shrinks
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A fixed and a moving image on one level.
+
+    Attributes:
+        space: The fixed grid of the level.
+        fixed: (1, 1, I, J, K).
+        moving: (1, 1, i, j, k), on a grid of its own.
+        matrix: (3, 4) fixed voxel to moving voxel, where the transform is the identity.
+        fixed_weight: (1, 1, I, J, K) in [0, 1].
+        moving_weight: (1, 1, i, j, k), or None for one everywhere.
+    """
+
+    space: Space
+    fixed: Tensor
+    moving: Tensor
+    matrix: Tensor
+    fixed_weight: Tensor
+    moving_weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class GaussNewtonForce:
+    """Weighted similarities and a regularizer, as a least-squares problem.
+
+    Attributes:
+        similarities: Their energies are added.
+        regularizer: Of the transform.
+    """
+
+    similarities: tuple[Similarity, ...]
+    regularizer: Regularizer
+
+    def problem(self, pair: Pair, transform: Transform) -> Problem:
+        """The registration of one level as a problem for a solver."""
+        fixed = [s.describe(pair.fixed) for s in self.similarities]
+        moving = [s.describe(pair.moving) for s in self.similarities]
+        space, source = pair.space, _shape(pair.moving)
+        stiffness = self.regularizer.stiffness(space.spacing)
+        whole = pair.fixed_weight.sum(dtype=torch.float64)
+
+        def evaluate(y: Tensor) -> tuple[Tensor, Quadratic]:
+            M, u = transform.parts(y, space)
+            matrix = _after(pair.matrix, M)
+            inside = coverage(source, u, matrix, space.shape)
+            weight = pair.fixed_weight * inside.to(pair.fixed_weight)
+            if pair.moving_weight is not None:
+                weight = weight * sample(pair.moving_weight, u, matrix=matrix, shape=space.shape)
+            # the mean over the overlap, so that leaving the field of view lowers nothing
+            overlap = weight.sum(dtype=torch.float64)
+            weight = weight * (whole / torch.maximum(overlap, _LEAST_OVERLAP * whole)).to(weight)
+            models = []
+            for similarity, f, m in zip(self.similarities, fixed, moving, strict=True):
+                moved = sample(m, u, matrix=matrix, shape=space.shape)
+                models.append(similarity.model(f, moved, weight))
+            model = reduce(Quadratic.plus, models)
+            missing = (_LEAST_OVERLAP * whole - overlap).clamp(min=0)
+            energy = model.value + 10 * missing + transform.energy(y, stiffness)
+            return energy, model
+
+        return Problem(
+            evaluate,
+            lambda y, model, damping: transform.step(y, model, stiffness, space, damping),
+            lambda y, delta: transform.retract(y, delta, space),
+        )
+
+
+def _after(outer: Tensor, inner: Tensor) -> Tensor:
+    """(3, 4) matrix of x -> outer(inner(x))."""
+    out = outer[:, :3] @ inner
+    out[:, 3] += outer[:, 3]
+    return out
+
+
+def _shape(image: Tensor) -> tuple[int, int, int]:
+    i, j, k = image.shape[2:]
+    return i, j, k

@@ -1,0 +1,188 @@
+"""The linear stage: where to start, then rigid to affine, coarse to fine."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regcli.energy.base import Similarity
+from regcli.energy.regularizers import Diffusion
+from regcli.models.force import GaussNewtonForce
+from regcli.models.pyramid import Prepared
+from regcli.models.registration import Level, Registration, Trace, Watch, paired
+from regcli.solve.descent import LevenbergMarquardt
+from regcli.transforms.linear import Linear, frame
+
+_ORDER = ("translation", "rigid", "similarity", "affine")
+_POOR = -0.3
+_COARSE = 20  # voxels along an average axis of the level on which starts are compared
+
+
+@dataclass(frozen=True)
+class Start:
+    """A candidate to start from.
+
+    Attributes:
+        name: What it rests on.
+        matrix: (4, 4) fixed world to moving world.
+        energy: After a short rigid registration on the coarsest level, per voxel.
+    """
+
+    name: str
+    matrix: Tensor
+    energy: float
+
+
+def typical_extent(prepared: Prepared) -> float:
+    """Geometric mean of the field of view's sides, mm; axes of one voxel do not count."""
+    sides = [
+        n * h for n, h in zip(prepared.space.shape, prepared.space.spacing, strict=True) if n > 1
+    ]
+    return math.prod(sides) ** (1 / len(sides))
+
+
+def start(
+    fixed: Prepared, moving: Prepared, similarity: Similarity, init: str, watch: Watch
+) -> Start:
+    """The best of several starts, each refined rigidly on a coarse level.
+
+    Args:
+        fixed: Image.
+        moving: Image.
+        similarity: By which starts are compared.
+        init: "header" (the identity), "moments" (centres and principal axes) or "auto" (both, and
+            turns about every axis if none of them fits).
+        watch: Progress and time limit.
+    """
+    matrices: dict[str, Tensor] = {}
+    if init != "moments":
+        matrices["header"] = torch.eye(4, dtype=torch.float64)
+    if init != "header":
+        matrices |= _moments(fixed, moving)
+    spacing = typical_extent(fixed) / _COARSE
+    coarse, other = fixed.at(spacing), moving.at(spacing)
+    starts = _refined(coarse, other, similarity, matrices, watch)
+    best = min(starts, key=lambda s: s.energy)
+    if init == "auto" and best.energy > _POOR:
+        turns = _turns(fixed, moving)
+        best = min(
+            [best, *_refined(coarse, other, similarity, turns, watch)], key=lambda s: s.energy
+        )
+    return best
+
+
+def align(
+    fixed: Prepared,
+    moving: Prepared,
+    similarity: Similarity,
+    family: str,
+    matrix: Tensor,
+    watch: Watch,
+) -> tuple[Tensor, list[Trace]]:
+    """Refine a start through ever larger linear families, on ever finer levels.
+
+    Args:
+        fixed: Image.
+        moving: Image.
+        similarity: To lower.
+        family: "translation", "rigid", "similarity" or "affine": the last one.
+        matrix: (4, 4) where to start.
+        watch: Progress and time limit.
+
+    Returns:
+        (4, 4) fixed world to moving world, and what happened.
+    """
+    extent = typical_extent(fixed)
+    families = [
+        f for f in ("rigid", "similarity", "affine") if _ORDER.index(f) <= _ORDER.index(family)
+    ]
+    traces = []
+    for name in families or ["translation"]:
+        last = name == (families or ["translation"])[-1]
+        divisions = (24, 48, 90) if last else (24,)
+        levels = tuple(Level(extent / d, LevenbergMarquardt()) for d in divisions)
+        registration = Registration(
+            name, Linear(name), GaussNewtonForce((similarity,), Diffusion()), levels, dense=False
+        )
+        y, _, trace = registration.run(fixed, moving, matrix, watch)
+        matrix = matrix @ y
+        traces += trace
+    return matrix, traces
+
+
+def _refined(
+    fixed: Prepared,
+    moving: Prepared,
+    similarity: Similarity,
+    matrices: dict[str, Tensor],
+    watch: Watch,
+) -> list[Start]:
+    """Each matrix after a few rigid steps, with its energy."""
+    force = GaussNewtonForce((similarity,), Diffusion())
+    voxels = float(fixed.weights.sum())
+    out = []
+    for name, matrix in matrices.items():
+        y, energy = torch.eye(4, dtype=torch.float64), 0.0
+        for family, steps in (("translation", 5), ("rigid", 15)):
+            transform = Linear(family)
+            problem = force.problem(paired(fixed, moving, matrix), transform)
+            going = watch.steps("start", len(out) / len(matrices), 0.0)
+            solution = LevenbergMarquardt(steps, tol=1e-4).run(problem, y, going)
+            y, energy = solution.y, solution.energy
+        out.append(Start(name, matrix @ y, energy / voxels))
+    return out
+
+
+def _moments(fixed: Prepared, moving: Prepared) -> dict[str, Tensor]:
+    """Starts that bring the centres of mass together: unturned, and along the principal axes."""
+    (c_f, S_f), (c_m, S_m) = _mass(fixed), _mass(moving)
+    out = {"centres of mass": _about(torch.eye(3, dtype=torch.float64), c_f, c_m)}
+    U_f, U_m = (torch.linalg.eigh(S).eigenvectors for S in (S_f, S_m))
+    U_f, U_m = (U * torch.linalg.det(U) for U in (U_f, U_m))
+    for signs in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)):
+        R = U_m @ torch.diag(torch.tensor(signs, dtype=torch.float64)) @ U_f.T
+        out[f"principal axes {''.join('+-'[s < 0] for s in signs)}"] = _about(R, c_f, c_m)
+    return out
+
+
+def _turns(fixed: Prepared, moving: Prepared) -> dict[str, Tensor]:
+    """Starts turned by 45, 90 and 180 degrees about every axis of the fixed grid."""
+    c_f, c_m = _mass(fixed)[0], _mass(moving)[0]
+    axes = frame(fixed.space)[:3, :3]
+    out = {}
+    for axis in range(3):
+        for degrees in (-90, -45, 45, 90, 180):
+            spin = torch.zeros(3, 3, dtype=torch.float64)
+            a, b = (axis + 1) % 3, (axis + 2) % 3
+            spin[a, b], spin[b, a] = -math.radians(degrees), math.radians(degrees)
+            R = axes @ torch.linalg.matrix_exp(spin) @ axes.T
+            out[f"turned {degrees} degrees about axis {axis}"] = _about(R, c_f, c_m)
+    return out
+
+
+def _about(R: Tensor, c_f: Tensor, c_m: Tensor) -> Tensor:
+    """(4, 4) of x -> R (x - c_f) + c_m."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3, :3] = R
+    matrix[:3, 3] = c_m - R @ c_f
+    return matrix
+
+
+def _mass(image: Prepared) -> tuple[Tensor, Tensor]:
+    """Centre (3,) and covariance (3, 3) of the intensities, world mm."""
+    mass = (image.data * image.weights)[0, 0].to("cpu", torch.float64)
+    mass = mass / mass.sum().clamp(min=1e-12)
+    powers = [
+        torch.stack([torch.ones(n, dtype=torch.float64), x, x * x])
+        for n, x in ((n, torch.arange(n, dtype=torch.float64)) for n in mass.shape)
+    ]
+    sums = torch.einsum("ijk,pi,qj,rk->pqr", mass, *powers)
+    centre = torch.stack([sums[1, 0, 0], sums[0, 1, 0], sums[0, 0, 1]])
+    second = torch.diag(torch.stack([sums[2, 0, 0], sums[0, 2, 0], sums[0, 0, 2]]))
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        both = [int(n in (a, b)) for n in range(3)]
+        second[a, b] = second[b, a] = sums[both[0], both[1], both[2]]
+    linear = image.space.affine[:3, :3]
+    covariance = linear @ (second - torch.outer(centre, centre)) @ linear.T
+    return image.space.voxel_to_world(centre), covariance

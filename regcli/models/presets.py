@@ -1,0 +1,58 @@
+"""Wirings of the parts into models: the classical one compares intensities and descriptors."""
+
+import math
+
+from regcli.energy.base import Regularizer, Similarity
+from regcli.energy.regularizers import Diffusion
+from regcli.models.force import GaussNewtonForce
+from regcli.models.linear import typical_extent
+from regcli.models.pyramid import Prepared
+from regcli.models.registration import Level, Registration
+from regcli.recipe import RegisterRecipe
+from regcli.registry import REGULARIZERS, TRANSFORMS, build
+from regcli.solve.descent import Relaxation
+
+_COARSEST = 20  # voxels along an average axis: enough to see the lobes of a brain
+_STEPS = (40, 30, 20)  # of the coarsest levels; the last number serves all finer ones
+_TOL = 2e-4
+
+
+def classical(
+    recipe: RegisterRecipe, similarities: tuple[Similarity, ...], fixed: Prepared
+) -> Registration:
+    """The deformable stage without learned features.
+
+    Args:
+        recipe: Transform, regularizer, levels and stop rule.
+        similarities: Their energies are added.
+        fixed: Decides the automatic levels.
+    """
+    factors = recipe.levels or automatic_levels(fixed, len(recipe.iterations))
+    steps = recipe.iterations or tuple(_STEPS[min(n, len(_STEPS) - 1)] for n in range(len(factors)))
+    finest = min(h for n, h in zip(fixed.space.shape, fixed.space.spacing, strict=True) if n > 1)
+    levels = tuple(
+        Level(finest * factor, Relaxation(most, recipe.tol or _TOL))
+        for factor, most in zip(factors, steps, strict=True)
+    )
+    regularizer = scaled(build(REGULARIZERS, recipe.regularizer), recipe.smoothness)
+    transform = build(TRANSFORMS, recipe.transform)
+    name = recipe.transform.partition(":")[0]
+    return Registration(name, transform, GaussNewtonForce(similarities, regularizer), levels)
+
+
+def automatic_levels(fixed: Prepared, count: int = 0) -> tuple[int, ...]:
+    """Shrink factors in powers of two, coarse to fine, down to 1.
+
+    Args:
+        fixed: The coarsest level keeps about 20 voxels along its average axis.
+        count: How many levels, or 0 for as many as that allows.
+    """
+    finest = min(h for n, h in zip(fixed.space.shape, fixed.space.spacing, strict=True) if n > 1)
+    most = 1 + max(0, math.floor(math.log2(typical_extent(fixed) / finest / _COARSEST)))
+    return tuple(2**n for n in reversed(range(count or most)))
+
+
+def scaled(regularizer: Regularizer, factor: float) -> Regularizer:
+    """The regularizer with its weight multiplied."""
+    assert isinstance(regularizer, Diffusion)
+    return Diffusion(regularizer.weight * factor)

@@ -1,0 +1,147 @@
+"""Registration: a transform and a force, solved from the coarsest level to the finest."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from regcli.image import Space
+from regcli.models.force import GaussNewtonForce, Pair
+from regcli.models.pyramid import Prepared
+from regcli.solve.base import Solution, Solver
+from regcli.transforms.base import Transform
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a registration.
+
+    Attributes:
+        spacing_mm: Voxel size.
+        solver: How it is solved.
+    """
+
+    spacing_mm: float
+    solver: Solver
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """Progress outwards and the time limit inwards.
+
+    Attributes:
+        report: Called with a stage and the share of its work that is done, 0 to 1.
+        deadline: time.monotonic() after which solving stops; infinity for never.
+    """
+
+    report: Callable[[str, float], None]
+    deadline: float = float("inf")
+
+    def steps(self, stage: str, done: float, share: float) -> Callable[[float], bool]:
+        """What a solver calls before each step with the share of its steps taken.
+
+        Args:
+            stage: Such as "diffeo".
+            done: Share of the stage's work that is behind.
+            share: Share of the stage's work that this solver does.
+        """
+
+        def keep_going(taken: float) -> bool:
+            self.report(stage, done + share * taken)
+            return not self.expired
+
+        return keep_going
+
+    @property
+    def expired(self) -> bool:
+        """Whether the time limit has passed."""
+        return time.monotonic() >= self.deadline
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What became of one level, as regcli.json records it.
+
+    Attributes:
+        stage: Such as "affine".
+        level: 0 is the coarsest.
+        shape: (I, J, K) of its grid.
+        solution: Steps, convergence, residuals.
+    """
+
+    stage: str
+    level: int
+    shape: tuple[int, int, int]
+    solution: Solution
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A family of maps driven by a force, over levels.
+
+    Attributes:
+        name: Of the stage.
+        transform: What may change.
+        force: What drives it.
+        levels: Coarse to fine.
+        dense: Whether the moving image is first carried onto the fixed grid, through the affine:
+            descriptors of both then see the same voxels along the same axes.
+    """
+
+    name: str
+    transform: Transform
+    force: GaussNewtonForce
+    levels: tuple[Level, ...]
+    dense: bool = True
+
+    def run(
+        self, fixed: Prepared, moving: Prepared, affine: Tensor, watch: Watch
+    ) -> tuple[Tensor, Space, list[Trace]]:
+        """Register, starting from the identity of the transform after an affine.
+
+        Args:
+            fixed: On its own grid, at full resolution.
+            moving: On its own grid, at full resolution.
+            affine: A of phi(x) = A (T(x)), (4, 4) fixed world to moving world; T is solved for.
+            watch: Progress and time limit.
+
+        Returns:
+            y, the grid that it belongs to, and what happened on each level.
+        """
+        y: Tensor | None = None
+        space: Space | None = None
+        traces = []
+        work = [level.solver.steps / level.spacing_mm**3 for level in self.levels]
+        for number, level in enumerate(self.levels):
+            if y is not None and watch.expired:
+                break
+            coarse = fixed.at(level.spacing_mm)
+            if self.dense:
+                pair = paired(coarse, moving.onto(coarse.space, affine), torch.eye(4).to(affine))
+            else:
+                pair = paired(coarse, moving.at(level.spacing_mm), affine)
+            if y is None or space is None:
+                y = self.transform.identity(pair.space)
+            else:
+                y = self.transform.resize(y, space, pair.space)
+            space = pair.space
+            problem = self.force.problem(pair, self.transform)
+            done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
+            going = watch.steps(self.name, done, share)
+            solution = level.solver.run(problem, y, going)
+            y = solution.y
+            traces.append(
+                Trace(self.name, number, space.shape, replace(solution, y=torch.empty(0)))
+            )
+        watch.report(self.name, 1.0)
+        assert y is not None
+        assert space is not None
+        return y, space, traces
+
+
+def paired(fixed: Prepared, moving: Prepared, affine: Tensor) -> Pair:
+    """Two prepared images and the affine between their worlds, as a level's pair."""
+    matrix = torch.linalg.inv(moving.space.affine) @ affine @ fixed.space.affine
+    return Pair(fixed.space, fixed.data, moving.data, matrix[:3], fixed.weights, moving.weight)

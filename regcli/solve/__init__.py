@@ -1,0 +1,1 @@
+"""Numerical work on residual fields; knows tensors, not images."""

@@ -1,0 +1,1 @@
+"""Families of maps, each with one parameter tensor."""

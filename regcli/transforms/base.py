@@ -1,0 +1,50 @@
+"""Transform: a family of maps of the fixed space to itself, parametrised by one tensor y."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from regcli.image import Space
+from regcli.ops.match import Quadratic
+
+
+class Transform(ABC):
+    """What a solver may do to a map, whatever its parameters are.
+
+    A step comes from a model of the energy in a small displacement composed before the map, and
+    is applied by `retract`; nothing else knows whether steps are added or composed.
+    """
+
+    @abstractmethod
+    def identity(self, space: Space) -> Tensor:
+        """y of the identity on a grid."""
+
+    @abstractmethod
+    def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:
+        """phi(x) = M (x + u(x)) on the grid: M (3, 4) voxel to voxel, u (1, 3, I, J, K) or None."""
+
+    @abstractmethod
+    def energy(self, y: Tensor, stiffness: Tensor) -> Tensor:
+        """() float64: the regularization energy of y, stiffness as in `step`."""
+
+    @abstractmethod
+    def step(
+        self, y: Tensor, model: Quadratic, stiffness: Tensor, space: Space, damping: float
+    ) -> Tensor:
+        """The damped Gauss-Newton step of model + regularization; shape of y's tangent.
+
+        Args:
+            y: Where the model holds.
+            model: Of the similarity, on the grid.
+            stiffness: (3, 3), the regularizer's, see `Regularizer.stiffness`.
+            space: The grid.
+            damping: Levenberg's mu, relative to the mean diagonal of the Hessian.
+        """
+
+    @abstractmethod
+    def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
+        """The map after a step."""
+
+    @abstractmethod
+    def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
+        """The same map on another level's grid."""

@@ -1,0 +1,128 @@
+"""Linear maps: translation, rigid, similarity or affine, steps composed by the exponential map.
+
+y is one (4, 4) float64 matrix, fixed world to fixed world in mm: it means the same on every level.
+Steps are combinations of the family's generators about the middle of the grid, along its axes, so
+that turning both images together turns the result and nothing else.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regcli.image import Space
+from regcli.ops.match import Quadratic
+from regcli.transforms.base import Transform
+
+
+@dataclass(frozen=True)
+class Linear(Transform):
+    """One family of linear maps.
+
+    Attributes:
+        family: "translation", "rigid", "similarity" or "affine".
+    """
+
+    family: str
+
+    def identity(self, space: Space) -> Tensor:
+        """See Transform."""
+        return torch.eye(4, dtype=torch.float64)
+
+    def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:
+        """See Transform."""
+        return (torch.linalg.inv(space.affine) @ y @ space.affine)[:3], None
+
+    def energy(self, y: Tensor, stiffness: Tensor) -> Tensor:
+        """See Transform: linear maps cost nothing."""
+        return torch.zeros((), dtype=torch.float64)
+
+    def step(
+        self, y: Tensor, model: Quadratic, stiffness: Tensor, space: Space, damping: float
+    ) -> Tensor:
+        """See Transform; the (4, 4) generator of a one-parameter group, damped as by Marquardt."""
+        g, H = _moments(model)
+        axes = frame(space)
+        to_voxel = torch.linalg.inv(space.affine) @ axes
+        basis = []
+        for G in _generators(self.family, space.solid):
+            basis.append((to_voxel @ G @ torch.linalg.inv(to_voxel))[:3].flatten())
+        B = torch.stack(basis, dim=1)  # (12, n)
+        g, H = B.T @ g, B.T @ H @ B
+        diagonal = H.diagonal()
+        damped = H + torch.diag(damping * diagonal + 1e-9 * diagonal.max() + 1e-30)
+        p = torch.linalg.solve(damped, -g)
+        G = torch.einsum("n,nab->ab", p, _generators(self.family, space.solid))
+        return axes @ G @ torch.linalg.inv(axes)
+
+    def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
+        """See Transform."""
+        return y @ torch.linalg.matrix_exp(delta)
+
+    def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
+        """See Transform."""
+        return y
+
+
+def frame(space: Space) -> Tensor:
+    """(4, 4) from mm along the grid's axes about its middle to the world: a rigid map."""
+    U, _, V = torch.linalg.svd(space.affine[:3, :3] / torch.tensor(space.spacing))
+    out = torch.eye(4, dtype=torch.float64)
+    out[:3, :3] = U @ V
+    out[:3, 3] = space.centre
+    return out
+
+
+def _generators(family: str, solid: tuple[bool, bool, bool]) -> Tensor:
+    """(n, 4, 4) generators in the frame; those that leave a 2-D image's plane are left out.
+
+    Rotations and zooms are per 100 mm, so that a unit of each moves the head's edge about as far
+    as a unit of translation does.
+    """
+    out = []
+
+    def add(*entries: tuple[int, int, float]) -> None:
+        if all(solid[a] and (b == 3 or solid[b]) for a, b, _ in entries):
+            G = torch.zeros(4, 4, dtype=torch.float64)
+            for a, b, value in entries:
+                G[a, b] = value
+            out.append(G)
+
+    for axis in range(3):
+        add((axis, 3, 1.0))
+    if family in ("rigid", "similarity"):
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            add((a, b, -0.01), (b, a, 0.01))
+    if family == "similarity":
+        add(*((axis, axis, 0.01) for axis in range(3) if solid[axis]))
+    if family == "affine":
+        for a in range(3):
+            for b in range(3):
+                add((a, b, 0.01))
+    return torch.stack(out)
+
+
+def _moments(model: Quadratic) -> tuple[Tensor, Tensor]:
+    """Gradient (12,) and Hessian (12, 12) of the energy by P, d(x) = P (x, 1), P (3, 4) rows first.
+
+    Sums over voxels of g_c X_a and A_cd X_a X_b with X = (i, j, k, 1), axis by axis.
+    """
+    shape = model.g.shape[2:]
+    index = [torch.arange(n, dtype=torch.float64) for n in shape]
+    powers = [torch.stack([torch.ones_like(x), x, x * x]) for x in index]  # (3, n) each
+    stack = torch.cat([model.g[0], model.A[0]]).to(torch.float64).cpu()  # (9, I, J, K)
+    sums = torch.einsum("cijk,rk->cijr", stack, powers[2])
+    sums = torch.einsum("cijr,qj->ciqr", sums, powers[1])
+    sums = torch.einsum("ciqr,pi->cpqr", sums, powers[0])  # (9, 3, 3, 3)
+    exponents = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]
+    g = torch.stack([sums[:3][(slice(None), *e)] for e in exponents], dim=1).flatten()
+    H = torch.empty(3, 4, 3, 4, dtype=torch.float64)
+    packed = [[0, 1, 2], [1, 3, 4], [2, 4, 5]]
+    for a, ea in enumerate(exponents):
+        for b, eb in enumerate(exponents):
+            both = tuple(p + q for p, q in zip(ea, eb, strict=True))
+            block = sums[3:][(slice(None), *both)]
+            for c in range(3):
+                for d in range(3):
+                    H[c, a, d, b] = block[packed[c][d]]
+    return g, H.view(12, 12)
