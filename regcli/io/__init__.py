@@ -1,0 +1,1 @@
+"""Files: everything foreign (LPS, headers, damaged files) ends in here."""
