@@ -1,0 +1,271 @@
+"""Numbers that say how good a registration is: overlap, distances, folds, similarity."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from regcli.errors import InputError
+from regcli.image import Space
+from regcli.ops.filter import box_sum
+from regcli.ops.jacobian import digital_determinants, jacobian_determinant
+
+LOG_FLOOR = 1e-3  # determinants are raised to this before their log is taken
+_FLAT = 1e-6  # a window with less than this share of the image's variance is flat
+
+
+def dice(fixed: Tensor, moved: Tensor, codes: Iterable[int] | None = None) -> dict[int, float]:
+    """Overlap 2 |F and M| / (|F| + |M|) of every label.
+
+    Args:
+        fixed: (I, J, K) integers.
+        moved: (I, J, K) integers.
+        codes: Labels to compare; default all that occur but 0.
+
+    Returns:
+        A number in 0..1 per label: 0 if one of the two lacks it; no entry if both do.
+
+    Raises:
+        InputError: If the shapes differ.
+    """
+    _require_same_shape(fixed, moved)
+    in_fixed, in_moved, in_both = map(_counts, (fixed, moved, fixed[fixed == moved]))
+    if codes is None:
+        codes = (in_fixed.keys() | in_moved.keys()) - {0}
+    sizes = {code: in_fixed.get(code, 0) + in_moved.get(code, 0) for code in sorted(codes)}
+    return {code: 2 * in_both.get(code, 0) / size for code, size in sizes.items() if size > 0}
+
+
+def hd95(
+    fixed: Tensor,
+    moved: Tensor,
+    spacing: tuple[float, float, float],
+    codes: Iterable[int] | None = None,
+) -> dict[int, float]:
+    """95th percentile of the distance between the surfaces of every label.
+
+    The larger of the two directions' percentiles. The surface of a label are its voxels with a
+    face neighbour outside it, or at the edge of the grid; axes of length 1 do not count.
+
+    Args:
+        fixed: (I, J, K) integers.
+        moved: (I, J, K) integers.
+        spacing: mm per voxel along each axis.
+        codes: Labels to compare; default all that occur but 0.
+
+    Returns:
+        mm per label: NaN if one of the two lacks it; no entry if both do.
+
+    Raises:
+        InputError: If the shapes differ.
+    """
+    _require_same_shape(fixed, moved)
+    if codes is None:
+        codes = (_counts(fixed).keys() | _counts(moved).keys()) - {0}
+    wanted = sorted(codes)
+    f, m = (_ranked(labels, wanted) for labels in (fixed, moved))
+    boxes = (ndimage.find_objects(ranked, max_label=len(wanted)) for ranked in (f, m))
+    axes = [axis for axis, length in enumerate(fixed.shape) if length > 1]
+    distances = {}
+    for rank, (code, a, b) in enumerate(zip(wanted, *boxes, strict=True), start=1):
+        if a and b:
+            box = tuple(
+                slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True)
+            )
+            surface_f, surface_m = (_surface(ranked[box] == rank, axes) for ranked in (f, m))
+            distances[code] = _robust_hausdorff(surface_f, surface_m, spacing)
+        elif a or b:
+            distances[code] = float("nan")
+    return distances
+
+
+def tre(a: Tensor, b: Tensor) -> Tensor:
+    """Distance between corresponding points.
+
+    Args:
+        a: (N, 3) mm.
+        b: (N, 3) mm.
+
+    Returns:
+        (N,) mm, float64.
+
+    Raises:
+        InputError: If there are not as many points in one as in the other.
+    """
+    _require_same_shape(a, b)
+    return (a.to(torch.float64) - b.to(torch.float64)).norm(dim=1)
+
+
+def jacobian_summary(
+    displacement: Tensor, space: Space, mask: Tensor | None = None
+) -> dict[str, float]:
+    """How much the map x -> x + u(x) stretches, and where it folds.
+
+    Args:
+        displacement: u, (1, 3, I, J, K) mm along the world axes.
+        space: The grid of u.
+        mask: (I, J, K), voxels that count where non-zero; default all.
+
+    Returns:
+        folds_percent: Share of the voxels whose central-difference determinant is <= 0.
+        ndv_percent: Folded volume by the ten determinants of digital diffeomorphism, per volume.
+        min, max: Of the central-difference determinant.
+        sdlogj: Standard deviation of its logarithm; see `log_determinant` for folds.
+        folds_anywhere: Voxels of the whole grid, mask or not, with one of the ten <= 0.
+
+    Raises:
+        InputError: If the mask is empty or of another shape.
+    """
+    voxels = space.vectors_to_voxel(displacement)
+    det = jacobian_determinant(voxels)[0]
+    least, folded = (tensor[0] for tensor in digital_determinants(voxels))
+    inside = _mask(mask, det)
+    det, folded = det[inside].to(torch.float64), folded[inside].to(torch.float64)
+    return {
+        "folds_percent": 100 * float((det <= 0).to(torch.float64).mean()),
+        "ndv_percent": 100 * float(folded.mean()),
+        "min": float(det.min()),
+        "max": float(det.max()),
+        "sdlogj": float(log_determinant(det).std(correction=0)),
+        "folds_anywhere": int((least <= 0).sum()),
+    }
+
+
+def log_determinant(determinant: Tensor) -> Tensor:
+    """Natural logarithm of determinants, which are first raised to LOG_FLOOR.
+
+    So it is defined at folds, and one fold counts like compression a thousandfold. There is no
+    offset: Learn2Reg's + 3 hides folds.
+    """
+    return determinant.clamp(min=LOG_FLOOR).log()
+
+
+def ncc(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
+    """Correlation coefficient of two images (I, J, K) in a mask (I, J, K); 0 if one is flat."""
+    _require_same_shape(a, b)
+    inside = _mask(mask, a)
+    x, y = _standardised(a[inside]), _standardised(b[inside])
+    return float((x * y).mean())
+
+
+def lncc(a: Tensor, b: Tensor, mask: Tensor | None = None, radius: int = 2) -> float:
+    """Mean squared local correlation.
+
+    Args:
+        a: (I, J, K).
+        b: (I, J, K).
+        mask: (I, J, K), voxels that count where non-zero; default all.
+        radius: Windows are 2 * radius + 1 voxels wide and hold the masked voxels only.
+
+    Returns:
+        Mean over the masked voxels' windows, 0..1; windows in which one image is flat count 0.
+
+    Raises:
+        InputError: If the shapes differ or the mask is empty.
+    """
+    _require_same_shape(a, b)
+    inside = _mask(mask, a)
+    w = inside.to(torch.float32)
+    x, y = torch.zeros_like(w), torch.zeros_like(w)
+    x[inside], y[inside] = (_standardised(t[inside]).to(w) for t in (a, b))
+    products = torch.stack([w, x, y, x * x, y * y, x * y])[None]  # (1, 6, I, J, K)
+    sums = box_sum(products, radius)[0, :, inside].to(torch.float64)
+    n, sx, sy, sxx, syy, sxy = sums.unbind(0)
+    xx, yy, xy = (sxx - sx * sx / n) / n, (syy - sy * sy / n) / n, (sxy - sx * sy / n) / n
+    structured = (xx > _FLAT) & (yy > _FLAT)
+    squared = (xy * xy / (xx * yy).clamp(min=_FLAT**2)).clamp(max=1)
+    return float(torch.where(structured, squared, 0.0).mean())
+
+
+def mutual_information(a: Tensor, b: Tensor, mask: Tensor | None = None, bins: int = 32) -> float:
+    """Mutual information of two images (I, J, K) in a mask, by their joint histogram.
+
+    Args:
+        a: (I, J, K).
+        b: (I, J, K).
+        mask: (I, J, K), voxels that count where non-zero; default all.
+        bins: Per image, of equal width between its 0.1th and 99.9th percentile; the outermost
+            take what lies beyond.
+
+    Returns:
+        Nats, 0 for independent images, at most log(bins).
+
+    Raises:
+        InputError: If the shapes differ or the mask is empty.
+    """
+    _require_same_shape(a, b)
+    inside = _mask(mask, a)
+    joint = _bins(a[inside], bins) * bins + _bins(b[inside], bins)
+    p = torch.bincount(joint, minlength=bins * bins).to(torch.float64).view(bins, bins)
+    p = p / p.sum()
+    independent = p.sum(1, keepdim=True) * p.sum(0, keepdim=True)
+    seen = p > 0
+    return float((p[seen] * (p[seen] / independent[seen]).log()).sum())
+
+
+def _require_same_shape(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise InputError(
+            f"The two have different shapes, {tuple(a.shape)} and {tuple(b.shape)}.",
+            "Give both on the same grid, or as many points in one as in the other.",
+        )
+
+
+def _mask(mask: Tensor | None, like: Tensor) -> Tensor:
+    if mask is None:
+        return torch.ones_like(like, dtype=torch.bool)
+    _require_same_shape(mask, like)
+    if not bool((mask != 0).any()):
+        raise InputError("The mask is empty.", "Give a mask with voxels that are not zero.")
+    return mask != 0
+
+
+def _counts(labels: Tensor) -> dict[int, int]:
+    codes, counts = labels.unique(return_counts=True)
+    return dict(zip(codes.tolist(), counts.tolist(), strict=True))
+
+
+def _ranked(labels: Tensor, codes: list[int]) -> np.ndarray:
+    """Labels renumbered 1..n in the order of `codes`, ascending; all others 0."""
+    values = labels.cpu().numpy()
+    if not codes:
+        return np.zeros(values.shape, np.int32)
+    table = np.array(codes)
+    rank = np.searchsorted(table, values).clip(max=len(codes) - 1)
+    return np.where(table[rank] == values, rank + 1, 0).astype(np.int32)
+
+
+def _surface(label: np.ndarray, axes: list[int]) -> np.ndarray:
+    inner = label.copy()
+    for axis in axes:
+        padded = np.pad(label, [(int(a == axis),) * 2 for a in range(3)])
+        inner &= padded.take(range(label.shape[axis]), axis)
+        inner &= padded.take(range(2, label.shape[axis] + 2), axis)
+    return label & ~inner
+
+
+def _robust_hausdorff(a: np.ndarray, b: np.ndarray, spacing: tuple[float, float, float]) -> float:
+    """The larger of the 95th percentiles of the distances of a's voxels to b and of b's to a."""
+    to_b = _distance_to(b, spacing)[a]
+    to_a = _distance_to(a, spacing)[b]
+    return float(max(np.percentile(to_a, 95), np.percentile(to_b, 95)))
+
+
+def _distance_to(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing))
+
+
+def _standardised(values: Tensor) -> Tensor:
+    """Mean 0 and variance 1, in float64; zeros if all values are the same."""
+    values = values.to(torch.float64)
+    centred = values - values.mean()
+    sd = centred.square().mean().sqrt()
+    return centred / sd if float(sd) > 1e-12 * float(values.abs().max()) else centred * 0
+
+
+def _bins(values: Tensor, bins: int) -> Tensor:
+    low, high = np.percentile(values.cpu().numpy(), (0.1, 99.9))
+    step = max(high - low, 1e-30) / bins
+    return ((values.to(torch.float64) - low) / step).floor().clamp(0, bins - 1).to(torch.int64)
