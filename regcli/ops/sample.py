@@ -42,7 +42,7 @@ def sample(
     if displacement is not None:
         shape = _shape(displacement)
     shape = _shape(image) if shape is None else shape
-    if _compiled(image, displacement):
+    if not matrix.requires_grad and _compiled(image, displacement):
         return _sample_compiled(image, displacement, matrix, shape, interpolation, border)
     points = reference.positions(matrix.to(image.device), displacement, shape)
     if interpolation == "label":

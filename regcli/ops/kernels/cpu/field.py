@@ -87,11 +87,13 @@ def digital(lo, hi, u, smallest, volume):
     tetrahedra at the corners of the voxel's eight cubes. Two are the tetrahedra that remain in
     the middle of the forward cube, cut in its two ways (halved: 1 for the identity).
     smallest: the least of those that exist at x. volume: the folded volume, in voxels: half the
-    sum of the negative tetrahedra, for each cube is cut in two ways. Liu et al., IJCV 2024.
+    sum of the negative tetrahedra, for each cube is cut in two ways. In a plane, the triangles of
+    its squares are meant, and every determinant comes up twice. Liu et al., IJCV 2024.
     """
     shape = u.shape[1:]
     along = (int(shape[0] > 1), int(shape[1] > 1), int(shape[2] > 1))
     solid = along[0] + along[1] + along[2] == 3
+    share = 1.0 / 12.0 if solid else 1.0 / 8.0
     for i in range(lo, hi):
         for j in range(shape[1]):
             for k in range(shape[2]):
@@ -139,7 +141,7 @@ def digital(lo, hi, u, smallest, volume):
                         least = min(least, 0.5 * det)
                         folded += max(-det, 0.0)
                 smallest[i, j, k] = least
-                volume[i, j, k] = 0.5 * folded / 6.0
+                volume[i, j, k] = share * folded
 
 
 @inline
@@ -158,6 +160,12 @@ def _newton(u, i, j, k, b0, b1, b2, tolerance, steps):
         a00, a01, a02 = _central(u, 0, p, q, r)
         a10, a11, a12 = _central(u, 1, p, q, r)
         a20, a21, a22 = _central(u, 2, p, q, r)
+        if i + b0 < 0 or i + b0 > u.shape[1] - 1:  # outside, u does not change
+            a00, a10, a20 = 0.0, 0.0, 0.0
+        if j + b1 < 0 or j + b1 > u.shape[2] - 1:
+            a01, a11, a21 = 0.0, 0.0, 0.0
+        if k + b2 < 0 or k + b2 > u.shape[3] - 1:
+            a02, a12, a22 = 0.0, 0.0, 0.0
         a00, a11, a22 = a00 + 1, a11 + 1, a22 + 1
         det = _determinant(a00, a01, a02, a10, a11, a12, a20, a21, a22)
         if abs(det) < 0.01 or length < 0.3:
