@@ -1,0 +1,117 @@
+"""What commands share: the console on stderr, progress, verbosity, and recipes from options."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from regcli.errors import RecipeError
+from regcli.recipe import RegisterRecipe, preset, read_recipe
+
+_EVERY_S = 30.0  # without a terminal, one line of progress in this time
+
+
+def console() -> Console:
+    """stderr: stdout carries results alone."""
+    return Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Verbosity:
+    """How much is said on stderr: 0 errors only, 1 the usual, 2 everything."""
+
+    level: int
+
+    @classmethod
+    def of(cls, quiet: bool, verbose: bool) -> "Verbosity":
+        """From -q and -v.
+
+        Raises:
+            RecipeError: If both are given.
+        """
+        if quiet and verbose:
+            raise RecipeError("-q and -v contradict each other.", "Give one of them.")
+        return cls(0 if quiet else 2 if verbose else 1)
+
+    def say(self, text: str, level: int = 1) -> None:
+        """Print a line, if this much is wanted."""
+        if self.level >= level:
+            console().print(text.replace("[", r"\["), soft_wrap=True)
+
+
+@contextmanager
+def progress(verbosity: Verbosity, *, bars: bool) -> Iterator[Callable[[str, float], None]]:
+    """A function (stage, share done) that shows progress: bars on a terminal, else rare lines."""
+    if not verbosity.level:
+        yield lambda stage, share: None
+    elif bars and sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description:>10}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=console(), transient=True) as display:
+            tasks: dict[str, TaskID] = {}
+
+            def show(stage: str, share: float) -> None:
+                for name, task in tasks.items():
+                    if name != stage:
+                        display.update(task, completed=1.0)
+                if stage not in tasks:
+                    tasks[stage] = display.add_task(stage, total=1.0)
+                display.update(tasks[stage], completed=share)
+
+            yield show
+    else:
+        said = time.monotonic()
+
+        def line(stage: str, share: float) -> None:
+            nonlocal said
+            if time.monotonic() - said >= _EVERY_S:
+                said = time.monotonic()
+                verbosity.say(f"{stage} {100 * share:.0f} %")
+
+        yield line
+
+
+def make_recipe(
+    config: Path | None, preset_name: str | None, flags: dict[str, Any]
+) -> RegisterRecipe:
+    """The recipe of a command line: defaults, then preset, then --config, then flags.
+
+    Args:
+        config: TOML, or an earlier regcli.json.
+        preset_name: Of recipe.PRESETS.
+        flags: Recipe fields; None where the flag was not given.
+    """
+    recipe = RegisterRecipe()
+    values = preset(preset_name) if preset_name else {}
+    values = values | (read_recipe(config) if config else {})
+    return recipe.with_values(values | {k: v for k, v in flags.items() if v is not None})
+
+
+def parse_frame(text: str | None) -> int | str | None:
+    """--frame: a number from 0, or "mean".
+
+    Raises:
+        RecipeError: If it is neither.
+    """
+    if text is None or text == "mean":
+        return text
+    if not text.isdigit():
+        raise RecipeError(f"--frame '{text}' is no frame.", "Give a number from 0, or 'mean'.")
+    return int(text)
+
+
+def print_paths(paths: list[str]) -> None:
+    """Results on stdout, one a line, ready for xargs."""
+    for path in paths:
+        typer.echo(path)

@@ -1,0 +1,47 @@
+"""regcli jacobian."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regcli.cli.common import Verbosity, print_paths
+
+EXAMPLES = """Examples:
+
+  regcli jacobian out/ -o jacobian/
+
+  regcli jacobian sub-01_1Warp.nii.gz --mask brain_mask.nii.gz -o jacobian/
+
+  regcli jacobian out/ --total --json -o jacobian/"""
+
+
+def jacobian(
+    warp: Annotated[Path, typer.Argument(help="A result folder, a displacement field, or .h5.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder, created.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="Where numbers are taken; default everywhere.")
+    ] = None,
+    total: Annotated[
+        bool, typer.Option("--total", help="Include the affine's determinant in the maps.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print jacobian.json.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
+) -> None:
+    """Write the Jacobian determinant of a warp, its logarithm, and their summary."""
+    verbosity = Verbosity.of(quiet, verbose=False)
+
+    from regcli.volume import jacobian_files
+
+    summary = jacobian_files(warp, out, mask=mask, total=total, force=force)
+    verbosity.say(
+        f"folds {summary['folds_percent']:.3g} %, ndv {summary['ndv_percent']:.3g} %, "
+        f"determinant {summary['min']:.3f} to {summary['max']:.3f}, "
+        f"sdlogj {summary['sdlogj']:.3f}"
+    )
+    if json_output:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        print_paths([str(out / name) for name in summary["outputs"]])

@@ -1,0 +1,151 @@
+"""The numbers of a registration as plain values, its verdict, and the user's own gate."""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regcli.errors import GateError, RecipeError
+from regcli.evaluate.metrics import dice, hd95, lncc, mutual_information, ncc, tre
+from regcli.image import Image
+from regcli.warp import Warp
+
+Stages = dict[str, Warp]  # "before", "linear", "after"
+
+# What --fail-on may name, and where regcli.json has it.
+GATES = {
+    "folds": ("jacobian", "folds_percent"),
+    "ndv": ("jacobian", "ndv_percent"),
+    "sdlogj": ("jacobian", "sdlogj"),
+    "inverse": ("inverse", "max_mm"),
+    "similarity": ("similarity", "after"),
+    "ncc": ("similarity", "ncc", "after"),
+    "dice": ("labels", "dice", "after"),
+    "hd95": ("labels", "hd95_mm", "after"),
+    "tre": ("points", "tre_mm", "after"),
+}
+_GATE = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+0-9.eE]+)\s*(%|mm)?\s*")
+
+
+def similarity_report(
+    fixed: Image, moving: Image, stages: Stages, mask: Tensor, *, cross: bool
+) -> dict[str, Any]:
+    """Likeness over the mask before, after the linear stage and at the end.
+
+    Args:
+        fixed: One channel.
+        moving: One channel.
+        stages: A warp for each of "before", "linear", "after".
+        mask: (I, J, K) bool on the fixed grid.
+        cross: Whether contrasts differ: mutual information is then reported, else the mean
+            squared correlation in windows of 9 voxels.
+    """
+    out: dict[str, Any] = {"name": "mi" if cross else "lncc", "ncc": {}}
+    f = fixed.data[0].to(torch.float32)
+    for stage, warp in stages.items():
+        m = warp.apply(moving, fixed.space, "linear").data[0]
+        out[stage] = mutual_information(f, m, mask) if cross else lncc(f, m, mask, 4)
+        out["ncc"][stage] = ncc(f, m)
+    return out
+
+
+def labels_report(fixed: Image, moving: Image, stages: Stages) -> dict[str, Any]:
+    """Dice and HD95 (mm) of label maps at each stage; means over the labels of both images."""
+    f = fixed.data[0]
+    codes = sorted(set(f.unique().tolist()) & set(moving.data.unique().tolist()) - {0})
+    out: dict[str, Any] = {"dice": {}, "hd95_mm": {}}
+    for stage, warp in stages.items():
+        moved = warp.apply(moving, fixed.space, "label").data[0]
+        overlap = dice(f, moved, codes)
+        distance = hd95(f, moved, fixed.space.spacing, codes)
+        out["dice"][stage] = _mean(overlap)
+        out["hd95_mm"][stage] = _mean(distance)
+        if stage == "after":
+            out["dice"]["per_label"] = {str(code): value for code, value in overlap.items()}
+            out["hd95_mm"]["per_label"] = {str(code): _finite(v) for code, v in distance.items()}
+    return out
+
+
+def points_report(fixed: Tensor, moving: Tensor, stages: Stages) -> dict[str, Any]:
+    """Mean distance (mm) between moving points and fixed points carried by each stage's map."""
+    return {"tre_mm": {s: float(tre(warp(fixed), moving).mean()) for s, warp in stages.items()}}
+
+
+def verdict(report: dict[str, Any], *, diffeo: bool) -> dict[str, Any]:
+    """PASS, WARN or FAIL, and why, from the numbers of a report."""
+    failures, doubts = [], []
+    similarity, jacobian, inverse = (report[k] for k in ("similarity", "jacobian", "inverse"))
+    if similarity["after"] <= similarity["before"]:
+        failures.append("The images are no more alike after the registration than before it.")
+    if similarity["coverage_percent"] < 50:
+        failures.append(
+            f"Only {similarity['coverage_percent']:.0f} % of the fixed foreground lies inside "
+            "the moving image."
+        )
+    if jacobian is not None:
+        if diffeo and jacobian["folds_anywhere"]:
+            failures.append(f"The map folds at {jacobian['folds_anywhere']} voxels.")
+        elif jacobian["folds_percent"] > 1:
+            doubts.append(f"{jacobian['folds_percent']:.2f} % of the voxels are folded.")
+    if inverse["max_mm"] > 1:
+        doubts.append(f"The inverse is off by up to {inverse['max_mm']:.2f} mm.")
+    labels = report["labels"]
+    if labels and labels["dice"]["after"] < labels["dice"]["before"]:
+        failures.append("Labels overlap less after the registration than before it.")
+    points = report["points"]
+    if points and points["tre_mm"]["after"] > points["tre_mm"]["before"]:
+        failures.append("Points lie further apart after the registration than before it.")
+    status = "FAIL" if failures else "WARN" if doubts else "PASS"
+    return {"status": status, "reasons": failures + doubts}
+
+
+def parse_gate(text: str) -> tuple[str, str, float]:
+    """Name, comparison and bound of a gate such as "folds>0.1%".
+
+    Raises:
+        RecipeError: If it is not of that form or names nothing known.
+    """
+    match = _GATE.fullmatch(text)
+    if match is None or match[1] not in GATES:
+        raise RecipeError(
+            f"--fail-on '{text}' is not understood.",
+            f"Write it like 'folds>0.1%'; names are {', '.join(GATES)}.",
+        )
+    return match[1], match[2], float(match[3])
+
+
+def check_gate(report: dict[str, Any], text: str) -> None:
+    """Raise GateError if the report is as the gate says it must not be.
+
+    Raises:
+        GateError: If it is, or if the report lacks the number.
+    """
+    name, comparison, bound = parse_gate(text)
+    value: Any = report
+    for key in GATES[name]:
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is None:
+        raise GateError(
+            f"--fail-on '{text}': this run has no {name}.", "Give what it is measured on."
+        )
+    failed = {
+        "<": value < bound,
+        ">": value > bound,
+        "<=": value <= bound,
+        ">=": value >= bound,
+    }[comparison]
+    if failed:
+        raise GateError(
+            f"Quality gate: {name} is {value:.4g}, which is {comparison} {bound:g}.",
+            "The files were written; look at them before using them.",
+        )
+
+
+def _mean(values: dict[int, float]) -> float | None:
+    finite = [v for v in values.values() if v == v]
+    return sum(finite) / len(finite) if finite else None
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value else None

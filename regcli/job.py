@@ -1,0 +1,181 @@
+"""Job: one pair of files and all that is asked of it, checked and read before any computing."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from regcli.errors import InputError, RecipeError
+from regcli.evaluate.report import parse_gate
+from regcli.image import Image
+from regcli.io.affines import read_affine
+from regcli.io.nifti import ImageFile, read_image
+from regcli.io.points import Points, PointSpace, read_points
+from regcli.pipeline import Masks
+from regcli.recipe import INITS, RegisterRecipe
+from regcli.registry import LINEAR
+
+NAMES = {
+    "regcli": {
+        "warped": "warped.nii.gz",
+        "warp": "warp.nii.gz",
+        "inverse_warp": "inverse_warp.nii.gz",
+        "affine": "affine.mat",
+        "composite": "composite.h5",
+        "inverse_composite": "inverse_composite.h5",
+        "jacobian": "jacobian.nii.gz",
+        "inverse_warped": "inverse_warped.nii.gz",
+        "log_jacobian": "log_jacobian.nii.gz",
+        "learn2reg": "disp_learn2reg.nii.gz",
+        "log": "regcli.log",
+        "json": "regcli.json",
+    }
+}
+NAMES["ants"] = NAMES["regcli"] | {
+    "warped": "Warped.nii.gz",
+    "warp": "1Warp.nii.gz",
+    "inverse_warp": "1InverseWarp.nii.gz",
+    "affine": "0GenericAffine.mat",
+    "composite": "Composite.h5",
+    "inverse_composite": "InverseComposite.h5",
+    "inverse_warped": "InverseWarped.nii.gz",
+}
+EXTRAS = ("inverse_warped", "log_jacobian", "learn2reg")  # what --write may add
+_DEFAULT = ("warped", "affine", "composite", "inverse_composite", "log", "json")
+_DEFORMABLE = ("warp", "inverse_warp", "jacobian")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pair of files and all that is asked of it; the paths are checked by `register_files`.
+
+    Attributes:
+        fixed: Image.
+        moving: Image.
+        out: Folder of the result.
+        recipe: What to do.
+        fixed_mask: Image on the fixed grid, what counts in the loss; likewise moving_mask.
+        moving_mask: See fixed_mask.
+        fixed_labels: Label map on the fixed grid; with moving_labels, Dice and HD95 are reported.
+        moving_labels: See fixed_labels.
+        fixed_points: CSV; with moving_points, corresponding by row, the TRE is reported.
+        moving_points: See fixed_points.
+        points_space: Of both CSV files.
+        frame: Which frame of 4-D images: a number from 0, or "mean".
+        write: Of EXTRAS, what to write besides.
+        naming: Of NAMES.
+        force: Replace an earlier result.
+        time_limit: Seconds after which the best map so far is taken; 0 for none.
+        fail_on: Gates such as "folds>0.1%".
+        command: As the user gave it, for regcli.json.
+    """
+
+    fixed: Path
+    moving: Path
+    out: Path
+    recipe: RegisterRecipe = field(default_factory=RegisterRecipe)
+    fixed_mask: Path | None = None
+    moving_mask: Path | None = None
+    fixed_labels: Path | None = None
+    moving_labels: Path | None = None
+    fixed_points: Path | None = None
+    moving_points: Path | None = None
+    points_space: PointSpace = "ras"
+    frame: int | str | None = None
+    write: tuple[str, ...] = ()
+    naming: str = "regcli"
+    force: bool = False
+    time_limit: float = 0.0
+    fail_on: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+    def outputs(self) -> dict[str, str]:
+        """File name of everything that will be written, by what it is."""
+        kinds: list[str] = list(_DEFAULT)
+        if self.recipe.transform not in LINEAR:
+            kinds += _DEFORMABLE
+        kinds += self.write
+        return {kind: NAMES[self.naming][kind] for kind in NAMES[self.naming] if kind in kinds}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a job's files hold."""
+
+    fixed: ImageFile
+    moving: ImageFile
+    masks: Masks
+    labels: tuple[Image, Image] | None
+    points: tuple[Points, Points] | None
+    initial: Tensor | None
+
+
+def read_inputs(job: Job) -> Inputs:
+    """Every file of a job, read and checked.
+
+    Raises:
+        InputError: Naming the first file that cannot be used.
+    """
+    fixed, moving = (read_image(p, frame=job.frame) for p in (job.fixed, job.moving))
+    masks = Masks(_mask(job.fixed_mask, fixed), _mask(job.moving_mask, moving))
+    labels = points = initial = None
+    if job.fixed_labels and job.moving_labels:
+        labels = (_labels(job.fixed_labels), _labels(job.moving_labels))
+    if job.fixed_points and job.moving_points:
+        points = (
+            read_points(job.fixed_points, job.points_space, fixed.image.space),
+            read_points(job.moving_points, job.points_space, moving.image.space),
+        )
+        if len(points[0].world) != len(points[1].world):
+            raise InputError(
+                f"{job.fixed_points} has {len(points[0].world)} points, {job.moving_points} "
+                f"{len(points[1].world)}.",
+                "Give files whose rows correspond.",
+            )
+    if job.recipe.init not in INITS:
+        initial = read_affine(Path(job.recipe.init))
+    return Inputs(fixed, moving, masks, labels, points, initial)
+
+
+def check_options(job: Job) -> None:
+    """Refuse options that do not exist or do not fit together.
+
+    Raises:
+        RecipeError: Naming what is allowed.
+    """
+    for gate in job.fail_on:
+        parse_gate(gate)
+    if job.naming not in NAMES:
+        raise RecipeError(f"--naming '{job.naming}' does not exist.", f"Use {', '.join(NAMES)}.")
+    for kind in job.write:
+        if kind not in EXTRAS:
+            raise RecipeError(
+                f"--write '{kind}' does not exist.", f"Choose of {', '.join(EXTRAS)}."
+            )
+    if job.recipe.transform in LINEAR and "log_jacobian" in job.write:
+        raise RecipeError(
+            "--write log_jacobian: a linear transform has the same determinant everywhere.",
+            "Leave it out, or choose diffeo or freeform.",
+        )
+    for what in ("labels", "points"):
+        given = [getattr(job, f"{side}_{what}") for side in ("fixed", "moving")]
+        if any(given) and not all(given):
+            raise RecipeError(
+                f"Only one of --fixed-{what} and --moving-{what} was given.", "Give both or none."
+            )
+
+
+def _mask(path: Path | None, image: ImageFile) -> Tensor | None:
+    if path is None:
+        return None
+    mask = read_image(path, labels=False).image
+    if not mask.space.agrees(image.image.space, tolerance_mm=0.1):
+        raise InputError(
+            f"{path} is not on the grid of {image.path}.",
+            "Give a mask with the image's shape and header.",
+        )
+    return mask.data
+
+
+def _labels(path: Path) -> Image:
+    return read_image(path, labels=True).image

@@ -1,0 +1,191 @@
+"""What a registration leaves behind: regcli.json, the files beside it, and proof that they hold."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import regcli
+from regcli.errors import OutputError
+from regcli.evaluate.metrics import jacobian_summary, log_determinant
+from regcli.evaluate.report import labels_report, points_report, similarity_report, verdict
+from regcli.image import Image
+from regcli.io import warps
+from regcli.io.affines import write_affine
+from regcli.io.displacements import write_displacement
+from regcli.io.learn2reg import write_learn2reg
+from regcli.io.nifti import ImageFile, write_image
+from regcli.io.outputs import OutputFolder
+from regcli.job import Inputs, Job
+from regcli.models.prepare import foreground
+from regcli.ops.jacobian import jacobian_determinant
+from regcli.pipeline import CROSS, Result
+from regcli.warp import Warp
+
+
+def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str]) -> dict[str, Any]:
+    """What regcli.json holds, but for times and memory, which are known at the very end.
+
+    Args:
+        job: What was asked.
+        inputs: What was read.
+        result: What was found.
+        names: File name of each output.
+    """
+    fixed, moving = inputs.fixed.image, inputs.moving.image
+    eye = torch.eye(4, dtype=torch.float64)
+    stages = {
+        "before": Warp(fixed.space, eye),
+        "linear": Warp(fixed.space, result.linear),
+        "after": result.warp,
+    }
+    mask = foreground(fixed) if inputs.masks.fixed is None else inputs.masks.fixed[0] > 0
+    everywhere = Image(torch.ones_like(moving.data, dtype=torch.uint8), moving.space)
+    covered = result.warp.apply(everywhere, fixed.space, "nearest").data[0] > 0
+    similarity = similarity_report(
+        fixed, moving, stages, mask & covered, cross=result.metrics == CROSS
+    )
+    similarity["coverage_percent"] = 100 * float(covered[mask].float().mean())
+    u, points = result.warp.displacement, inputs.points
+    report: dict[str, Any] = {
+        "version": regcli.__version__,
+        "command": " ".join(job.command),
+        "recipe": job.recipe.to_dict(),
+        "metric": list(result.metrics),
+        "seed": job.recipe.seed,
+        "device": job.recipe.device if job.recipe.device != "auto" else _device(),
+        "threads": torch.get_num_threads(),
+        "fixed": _describe(inputs.fixed),
+        "moving": _describe(inputs.moving),
+        "weights": None,
+        "direction": "warp maps fixed world points to moving world points",
+        "space": "LPS",
+        "units": "mm",
+        "outputs": {kind: str(job.out / name) for kind, name in names.items()},
+        "seconds": {},
+        "peak_memory_mb": {},
+        "similarity": similarity,
+        "jacobian": None if u is None else jacobian_summary(u, fixed.space, mask),
+        "inverse": {
+            "mean_mm": float(result.inverse_error[mask].mean()),
+            "max_mm": float(result.inverse_error[mask].max()),
+        },
+        "solver": [
+            {
+                "stage": t.stage,
+                "level": t.level,
+                "shape": list(t.shape),
+                "steps": t.solution.steps,
+                "converged": t.solution.converged,
+                "residuals": t.solution.residuals,
+            }
+            for t in result.traces
+        ],
+        "labels": labels_report(*inputs.labels, stages) if inputs.labels else None,
+        "points": None
+        if points is None
+        else points_report(points[0].world, points[1].world, stages),
+        "stopped": result.stopped,
+        "notes": result.notes,
+        "warnings": [*inputs.fixed.warnings, *inputs.moving.warnings, *result.warnings],
+    }
+    report["verdict"] = verdict(report, diffeo=job.recipe.transform.startswith("diffeo"))
+    return report
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _describe(file: ImageFile) -> dict[str, Any]:
+    space = file.image.space
+    return {
+        "path": str(file.path),
+        "sha256": file.sha256,
+        "shape": list(space.shape),
+        "spacing": list(space.spacing),
+        "affine": space.affine.tolist(),
+    }
+
+
+def write_files(
+    folder: OutputFolder,
+    names: dict[str, str],
+    inputs: Inputs,
+    result: Result,
+    progress: Callable[[str, float], None],
+) -> None:
+    """Write every file but the JSON and the log, side by side, and read each back."""
+    fixed, moving = inputs.fixed.image, inputs.moving.image
+    warp, inverse = result.warp, result.inverse
+    path = {kind: folder.stage(name) for kind, name in names.items()}
+    tasks: dict[str, Callable[[], None]] = {
+        "warped": lambda: write_image(result.moved, path["warped"]),
+        "affine": lambda: write_affine(warp.affine, path["affine"]),
+        "composite": lambda: warps.write_composite(warp, path["composite"]),
+        "inverse_composite": lambda: warps.write_inverse_composite(
+            inverse, fixed.space, path["inverse_composite"]
+        ),
+        "warp": lambda: write_displacement(warp.space, warp.displacement, path["warp"]),
+        "inverse_warp": lambda: write_displacement(
+            *warps.inverse_parts(inverse, fixed.space), path["inverse_warp"]
+        ),
+        "jacobian": lambda: write_image(_determinant(warp), path["jacobian"]),
+        "log_jacobian": lambda: write_image(_determinant(warp, log=True), path["log_jacobian"]),
+        "inverse_warped": lambda: write_image(
+            inverse.apply(fixed, moving.space, "linear"), path["inverse_warped"]
+        ),
+        "learn2reg": lambda: write_learn2reg(warp, moving.space, path["learn2reg"]),
+    }
+    wanted = [kind for kind in names if kind in tasks]
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+        jobs = [pool.submit(tasks[kind]) for kind in wanted]
+        for done, job in enumerate(jobs):
+            job.result()
+            progress("write", (done + 1) / len(jobs))
+    verify(path, warp)
+
+
+def verify(path: dict[str, Path], warp: Warp) -> None:
+    """Read the transforms back and carry points through them.
+
+    Raises:
+        OutputError: If a file does not hold the map that was found.
+    """
+    generator = torch.Generator().manual_seed(0)
+    index = torch.rand(100, 3, generator=generator, dtype=torch.float64)
+    points = warp.space.voxel_to_world(index * (torch.tensor(warp.space.shape) - 1))
+    parts: list[warps.TransformFile] = [path[k] for k in ("warp", "affine") if k in path]
+    chains = {path["composite"].name: [path["composite"]], path["affine"].name: parts}
+    for name, files in chains.items():
+        gap = float((warps.read_warp(files)(points) - warp(points)).norm(dim=1).max())
+        if not gap < 1e-2:
+            raise OutputError(
+                f"{name} was written but reads back {gap:.3g} mm off.",
+                "Report this, with the images' headers (regcli info).",
+            )
+
+
+def _determinant(warp: Warp, *, log: bool = False) -> Image:
+    assert warp.displacement is not None
+    det = jacobian_determinant(warp.space.vectors_to_voxel(warp.displacement))
+    return Image(log_determinant(det) if log else det, warp.space)
+
+
+def log_text(report: dict[str, Any], result: Result) -> str:
+    """regcli.log: the decisions and levels of a run, for people."""
+    lines = [f"regcli {report['version']}", f"command: {report['command']}"]
+    lines.append(f"moving {report['moving']['path']} -> fixed {report['fixed']['path']}")
+    lines += result.notes
+    for trace in result.traces:
+        s = trace.solution
+        lines.append(
+            f"{trace.stage} level {trace.level} {'x'.join(map(str, trace.shape))}: "
+            f"{s.steps} steps, {s.stopped}, energy x {s.residuals[-1]:.4f}"
+        )
+    lines += [f"warning: {w}" for w in report["warnings"]]
+    lines.append(f"seconds: {report['seconds']}")
+    lines.append(f"verdict: {report['verdict']['status']} {' '.join(report['verdict']['reasons'])}")
+    return "\n".join(lines) + "\n"
