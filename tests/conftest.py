@@ -47,3 +47,11 @@ def data():
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set REGCLI_DATA")
     return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs CUDA, with the reason, where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA on this machine"))

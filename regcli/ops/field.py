@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.kernels.cpu import field as loops
-from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.kernels.cpu.slabs import EVERYWHERE, as_bytes, run
 from regcli.ops.sample import Shape, resize, sample
 
 _PASSES = 4  # of starting anew from neighbours, at the few voxels where Newton's steps got stuck
@@ -25,8 +25,24 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     out = torch.empty_like(inner, dtype=torch.float32)
     for b in range(inner.shape[0]):
         arrays = (t[b].to(torch.float32).contiguous().numpy() for t in (outer, inner))
-        run(loops.compose, inner.shape[2], *arrays, out[b].numpy())
+        run(loops.compose, inner.shape[2], *arrays, EVERYWHERE, out[b].numpy())
     return out
+
+
+def compose_again(outer: Tensor, inner: Tensor, where: Tensor, composed: Tensor) -> Tensor:
+    """`compose` after `inner` has changed at some voxels; only those are computed.
+
+    Args:
+        outer: (1, 3, I, J, K), voxels.
+        inner: (1, 3, I, J, K), voxels.
+        where: (1, 1, I, J, K) bool, where `inner` has changed.
+        composed: (1, 3, I, J, K), what it was before; it is overwritten.
+    """
+    if outer.device.type != "cpu":
+        return compose(outer, inner)
+    arrays = (outer[0].numpy(), inner[0].numpy(), as_bytes(where), composed[0].numpy())
+    run(loops.compose, inner.shape[2], *arrays)
+    return composed
 
 
 def invert(displacement: Tensor, tolerance: float = 1e-3, steps: int = 40) -> tuple[Tensor, Tensor]:

@@ -142,23 +142,27 @@ def joint_histogram(fixed: Tensor, moved: Tensor, weight: Tensor, bins: int) -> 
         bins: The first is centred on 0, the last on 1; a pair is shared among the nearest four.
     """
     if moved.device.type != "cpu":
-        lower, upper = [], []
-        for image in (fixed, moved):
-            x = image.flatten().clamp(0, 1) * (bins - 1)
-            low = x.long().clamp(max=bins - 2)
-            lower.append(low)
-            upper.append((x - low).to(torch.float64))
-        w, out = weight.flatten().to(torch.float64), torch.zeros(bins * bins, device=moved.device)
-        out = out.to(torch.float64)
-        for p in (0, 1):
-            for q in (0, 1):
-                share = (upper[0] if p else 1 - upper[0]) * (upper[1] if q else 1 - upper[1])
-                out.index_add_(0, (lower[0] + p) * bins + lower[1] + q, w * share)
-        return out.view(bins, bins)
+        return _histogram_reference(fixed, moved, weight, bins)
     f, m, w = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
     out = np.empty((f.shape[0], bins, bins))
     run(histogram.joint, f.shape[0], f, m, w, out)
     return torch.from_numpy(out.sum(0))
+
+
+def _histogram_reference(fixed: Tensor, moved: Tensor, weight: Tensor, bins: int) -> Tensor:
+    lower, upper = [], []
+    for image in (fixed, moved):
+        x = image.flatten().clamp(0, 1) * (bins - 1)
+        low = x.long().clamp(max=bins - 2)
+        lower.append(low)
+        upper.append((x - low).to(torch.float64))
+    w = weight.flatten().to(torch.float64)
+    out = torch.zeros(bins * bins, dtype=torch.float64, device=moved.device)
+    for p in (0, 1):
+        for q in (0, 1):
+            share = (upper[0] if p else 1 - upper[0]) * (upper[1] if q else 1 - upper[1])
+            out.index_add_(0, (lower[0] + p) * bins + lower[1] + q, w * share)
+    return out.view(bins, bins)
 
 
 def lookup(fixed: Tensor, moved: Tensor, weight: Tensor, table: Tensor) -> Tensor:
@@ -174,15 +178,18 @@ def lookup(fixed: Tensor, moved: Tensor, weight: Tensor, table: Tensor) -> Tenso
         (1, 1, I, J, K).
     """
     if moved.device.type != "cpu":
-        last = table.shape[0] - 1
-        where = torch.stack([fixed.flatten(), moved.flatten(), torch.zeros_like(moved.flatten())])
-        grid = (where.clamp(0, 1) * last).view(1, 3, -1, 1, 1)
-        values = reference.linear(table.to(moved)[None, None, :, :, None], grid)
-        return weight * values.view(moved.shape)
+        return _lookup_reference(fixed, moved, weight, table)
     out = torch.empty_like(moved)
     arrays = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
     run(histogram.lookup, moved.shape[2], *arrays, table.numpy(), out[0, 0].numpy())
     return out
+
+
+def _lookup_reference(fixed: Tensor, moved: Tensor, weight: Tensor, table: Tensor) -> Tensor:
+    where = torch.stack([fixed.flatten(), moved.flatten(), torch.zeros_like(moved.flatten())])
+    grid = (where.clamp(0, 1) * (table.shape[0] - 1)).view(1, 3, -1, 1, 1)
+    values = reference.linear(table.to(moved)[None, None, :, :, None], grid)
+    return weight * values.view(moved.shape)
 
 
 def additive(model: Quadratic, displacement: Tensor) -> Quadratic:
@@ -193,15 +200,21 @@ def additive(model: Quadratic, displacement: Tensor) -> Quadratic:
         displacement: u, (1, 3, I, J, K), voxels.
     """
     if displacement.device.type != "cpu":
-        J = reference.jacobian(displacement)
-        det = reference.determinant(J)[:, None, None]
-        cofactors = torch.linalg.inv(J.movedim((1, 2), (-2, -1))).movedim((-2, -1), (1, 2)) * det
-        B = cofactors / torch.where(det < 0, det.clamp(max=-0.1), det.clamp(min=0.1))
-        A = model.A[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
-        A = torch.einsum("bcpijk,bcdijk,bdqijk->bpqijk", B, A, B).flatten(1, 2)
-        g = torch.einsum("bcpijk,bcijk->bpijk", B, model.g)
-        return Quadratic(model.value, g, A[:, [0, 1, 2, 4, 5, 8]])
+        return _additive_reference(model, displacement)
     g, A = torch.empty_like(model.g), torch.empty_like(model.A)
     arrays = (t[0].numpy() for t in (displacement, model.g, model.A, g, A))
     run(match.additive, displacement.shape[2], *arrays)
     return Quadratic(model.value, g, A)
+
+
+def _additive_reference(model: Quadratic, displacement: Tensor) -> Quadratic:
+    J = reference.jacobian(displacement)
+    det = reference.determinant(J)[:, None, None]
+    a, b, c = J.unbind(1)
+    rows = [torch.linalg.cross(p, q, dim=1) for p, q in ((b, c), (c, a), (a, b))]
+    # det J^-1 as cross products: at a fold, the inverse need not exist
+    B = torch.stack(rows, dim=2) / torch.where(det < 0, det.clamp(max=-0.1), det.clamp(min=0.1))
+    A = model.A[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
+    A = torch.einsum("bcpijk,bcdijk,bdqijk->bpqijk", B, A, B).flatten(1, 2)
+    g = torch.einsum("bcpijk,bcijk->bpijk", B, model.g)
+    return Quadratic(model.value, g, A[:, [0, 1, 2, 4, 5, 8]])

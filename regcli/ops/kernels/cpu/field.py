@@ -33,11 +33,17 @@ def _displacement_at(u, x, y, z):
 
 
 @kernel
-def compose(lo, hi, outer, inner, out):
-    """out = inner + outer(x + inner(x)), the displacement of outer after inner; same grids."""
+def compose(lo, hi, outer, inner, where, out):
+    """out = inner + outer(x + inner(x)), the displacement of outer after inner; same grids.
+
+    where (I, J, K) uint8: voxels to compute, the others are left alone; (0, 0, 0) for all.
+    """
+    everywhere = where.shape[0] == 0
     for i in range(lo, hi):
         for j in range(inner.shape[2]):
             for k in range(inner.shape[3]):
+                if not (everywhere or where[i, j, k]):
+                    continue
                 d0, d1, d2 = inner[0, i, j, k], inner[1, i, j, k], inner[2, i, j, k]
                 v0, v1, v2 = _displacement_at(outer, i + d0, j + d1, k + d2)
                 out[0, i, j, k] = d0 + v0
@@ -80,7 +86,7 @@ def determinants(lo, hi, u, out):
 
 
 @kernel
-def digital(lo, hi, u, smallest, volume):
+def digital(lo, hi, u, where, smallest, volume):
     """The ten finite-difference determinants of digital diffeomorphism, per voxel.
 
     Eight pair a forward or backward difference on each axis: signed volumes (times 6) of the
@@ -89,7 +95,9 @@ def digital(lo, hi, u, smallest, volume):
     smallest: the least of those that exist at x. volume: the folded volume, in voxels: half the
     sum of the negative tetrahedra, for each cube is cut in two ways. In a plane, the triangles of
     its squares are meant, and every determinant comes up twice. Liu et al., IJCV 2024.
+    where (I, J, K) uint8: voxels to compute, the others are left alone; (0, 0, 0) for all.
     """
+    everywhere = where.shape[0] == 0
     shape = u.shape[1:]
     along = (int(shape[0] > 1), int(shape[1] > 1), int(shape[2] > 1))
     solid = along[0] + along[1] + along[2] == 3
@@ -97,6 +105,8 @@ def digital(lo, hi, u, smallest, volume):
     for i in range(lo, hi):
         for j in range(shape[1]):
             for k in range(shape[2]):
+                if not (everywhere or where[i, j, k]):
+                    continue
                 least, folded = 1e30, 0.0
                 for s0 in range(-1, 2, 2):
                     i1 = i + s0 * along[0]

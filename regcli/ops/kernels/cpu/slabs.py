@@ -12,8 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 import numba
+import numpy as np
 import torch
+from torch import Tensor
 
+EVERYWHERE = np.zeros((0, 0, 0), np.uint8)  # the `where` of loops that skip no voxel
 _SLABS_PER_THREAD = 4  # a slow core then delays the others by a quarter of its share at most
 
 
@@ -42,3 +45,8 @@ def run(loop: Callable[..., None], planes: int, *arrays: Any) -> None:
     jobs = [_pool(threads).submit(loop, lo, hi, *arrays) for lo, hi in pairwise(bounds)]
     for job in jobs:
         job.result()
+
+
+def as_bytes(where: Tensor) -> np.ndarray:
+    """A (1, 1, I, J, K) bool tensor as the (I, J, K) uint8 array that loops take."""
+    return where[0, 0].contiguous().view(torch.uint8).numpy()
