@@ -47,7 +47,7 @@ class NCC(Similarity):
 
     def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
         """See Similarity."""
-        n = weight.sum(dtype=torch.float64)
+        n = weight.sum(dtype=torch.float64).clamp(min=1e-12)
         (mean_f, var_f), (mean_m, var_m) = _moments(fixed, weight), _moments(moved, weight)
         f = (fixed - mean_f.to(fixed)) * var_f.rsqrt().to(fixed)
         m = (moved - mean_m.to(moved)) * var_m.rsqrt().to(moved)
@@ -67,9 +67,9 @@ class LNCC(Similarity):
         floor: Share of the image's variance added to every window's: flat windows are noise.
     """
 
-    radius: int = 2
+    radius: int = 3
     weight: float = 1.0
-    floor: float = 1e-3
+    floor: float = 1e-2
 
     def describe(self, image: Tensor) -> Tensor:
         """See Similarity."""
