@@ -1,3 +1,38 @@
-"""regcli: register medical images, classically or with learned features, in physical space."""
+"""regcli: register medical images, classically or with learned features, in physical space.
+
+    result = regcli.register("fixed.nii.gz", "moving.nii.gz")
+    regcli.write_image(result.moved, "warped.nii.gz")
+
+does in Python what `regcli register` does; names are imported when they are first used.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_NAMES = {
+    "Image": "regcli.image",
+    "Job": "regcli.job",
+    "RegcliError": "regcli.errors",
+    "RegisterRecipe": "regcli.recipe",
+    "Result": "regcli.pipeline",
+    "Space": "regcli.image",
+    "Warp": "regcli.warp",
+    "read_image": "regcli.io.nifti",
+    "read_warp": "regcli.io.warps",
+    "register": "regcli.pipeline",
+    "register_files": "regcli.runs",
+    "write_image": "regcli.io.nifti",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch takes seconds, and `regcli --help` must not."""
+    if name not in _NAMES:
+        raise AttributeError(f"module 'regcli' has no attribute '{name}'")
+    return getattr(importlib.import_module(_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])

@@ -1,7 +1,10 @@
 """register: two images and a recipe in, one Warp out; the stages in the order they happen."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,9 +13,10 @@ from regcli.energy.base import Similarity
 from regcli.energy.information import MI
 from regcli.errors import InputError
 from regcli.image import Image, Space, rearrange
+from regcli.io.nifti import read_image
 from regcli.models.contrast import SAME_CONTRAST, local_correlation
 from regcli.models.linear import align, start
-from regcli.models.prepare import prepare
+from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import classical
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch
@@ -66,9 +70,9 @@ class Result:
 
 
 def register(
-    fixed: Image,
-    moving: Image,
-    recipe: RegisterRecipe,
+    fixed: Image | str | Path,
+    moving: Image | str | Path,
+    recipe: RegisterRecipe | None = None,
     *,
     masks: Masks | None = None,
     initial: Tensor | None = None,
@@ -77,9 +81,9 @@ def register(
     """Find the map that carries the moving image onto the fixed one.
 
     Args:
-        fixed: One channel, any grid.
-        moving: One channel, any grid.
-        recipe: What to do.
+        fixed: An image or its path; one channel, any grid.
+        moving: Likewise.
+        recipe: What to do; default as `regcli register` without options.
         masks: What counts in the loss.
         initial: (4, 4) fixed world to moving world to start from, where recipe.init is a file.
         watch: Progress and time limit.
@@ -87,14 +91,33 @@ def register(
     Raises:
         InputError: If the images share no space with --init none, or a mask leaves nothing.
     """
-    watch = watch or Watch(lambda stage, share: None)
-    masks = masks or Masks()
+    fixed, moving = (
+        image if isinstance(image, Image) else read_image(image).image for image in (fixed, moving)
+    )
+    recipe = recipe or RegisterRecipe()
+    with settings(recipe):
+        watch = watch or Watch(lambda stage, share: None)
+        return _register(fixed, moving, recipe, masks or Masks(), initial, watch)
+
+
+def _register(
+    fixed: Image,
+    moving: Image,
+    recipe: RegisterRecipe,
+    masks: Masks,
+    initial: Tensor | None,
+    watch: Watch,
+) -> Result:
     device = choose_device(recipe.device)
     _check(fixed, moving, masks, recipe)
     clock = time.monotonic()
     fixed_ready = prepare(fixed, masks.fixed, device)
     moving_ready = prepare(moving, masks.moving, device)
-    notes: list[str] = []
+    low_f, high_f, low_m, high_m = (*robust_range(fixed.data), *robust_range(moving.data))
+    notes = [
+        f"Intensities that count: {low_f:.4g} to {high_f:.4g} (fixed), "
+        f"{low_m:.4g} to {high_m:.4g} (moving)."
+    ]
     family = recipe.transform if recipe.transform in LINEAR else "affine"
     affine, traces = _linear(fixed_ready, moving_ready, recipe, family, initial, watch, notes)
     seconds = {"linear": time.monotonic() - clock}
@@ -127,6 +150,20 @@ def register(
         warnings=["The time limit stopped the registration early."] if timed_out else [],
         stopped="time" if timed_out else "done",
     )
+
+
+@contextmanager
+def settings(recipe: RegisterRecipe) -> Iterator[None]:
+    """torch as the recipe wants it, and afterwards as it was."""
+    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(recipe.threads or threads)
+    torch.use_deterministic_algorithms(recipe.deterministic or exact)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact)
 
 
 def choose_device(name: str) -> torch.device:

@@ -11,16 +11,17 @@ from typing import Any
 
 import torch
 
-from regcli.errors import MemoryShortageError
+from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
-from regcli.io.outputs import open_outputs
-from regcli.job import Inputs, Job, check_options, read_inputs
+from regcli.io.outputs import SIDECAR, open_outputs
+from regcli.job import NAMES, Inputs, Job, check_options, read_inputs
 from regcli.models.registration import Watch
-from regcli.pipeline import Result, register
+from regcli.pipeline import Result, register, settings
+from regcli.recipe import INITS
 from regcli.results import log_text, make_report, write_files
 
-# Measured at 160x192x224 with lncc and mind: peak memory above the start, per fixed voxel.
-_BYTES_PER_VOXEL = 230
+# Measured at 160x192x224 with lncc and mind: peak memory of a run, per fixed voxel.
+_BYTES_PER_VOXEL = 340
 
 
 def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str, Any]:
@@ -38,12 +39,9 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
     """
     check_options(job)
     clock = _Clock()
-    if job.recipe.threads:
-        torch.set_num_threads(job.recipe.threads)
-    torch.use_deterministic_algorithms(job.recipe.deterministic)
-    torch.manual_seed(job.recipe.seed)
     names = job.outputs()
-    with open_outputs(job.out, names.values(), force=job.force) as folder:
+    _spare_inputs(job, names)
+    with settings(job.recipe), open_outputs(job.out, names.values(), force=job.force) as folder:
         progress("read", 0.0)
         with clock.measure("read"):
             inputs = read_inputs(job)
@@ -65,12 +63,42 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
         _finish(report, clock, result)
         (folder.stage(names["json"])).write_text(json.dumps(report, indent=1), encoding="utf-8")
         if "log" in names:
-            folder.stage(names["log"]).write_text(log_text(report, result), encoding="utf-8")
+            log = log_text(report, result).encode("utf-8", "surrogateescape")
+            folder.stage(names["log"]).write_bytes(log)
+        earlier = _earlier_files(job.out)
         folder.commit(list(names.values()))
+        for name in earlier - set(names.values()):
+            (job.out / name).unlink(missing_ok=True)
         progress("write", 1.0)
     for gate in job.fail_on:
         check_gate(report, gate)
     return report
+
+
+def _spare_inputs(job: Job, names: dict[str, str]) -> None:
+    """Refuse to write over what is read, whatever --force says."""
+    read = (
+        *(job.fixed, job.moving, job.fixed_mask, job.moving_mask, job.fixed_labels),
+        *(job.moving_labels, job.fixed_points, job.moving_points),
+        None if job.recipe.init in INITS else Path(job.recipe.init),
+    )
+    inputs = {path.resolve() for path in read if path is not None}
+    for name in names.values():
+        if (job.out / name).resolve() in inputs:
+            raise OutputError(
+                f"{job.out / name} is an input of this run and would be overwritten.",
+                "Choose another folder with -o.",
+            )
+
+
+def _earlier_files(out: Path) -> set[str]:
+    """Names of the files that an earlier result in this folder lists as its own."""
+    try:
+        listed = json.loads((out / SIDECAR).read_text(encoding="utf-8"))["outputs"]
+        names = {Path(path).name for path in listed.values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+    return names & {name for table in NAMES.values() for name in table.values()}
 
 
 class _Clock:
