@@ -1,7 +1,7 @@
 """The same things in SimpleITK's words, for comparison."""
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
 
 from regcli.image import Image, Space

@@ -3,7 +3,7 @@ from dataclasses import replace
 import oracles
 import phantoms
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
 
 from regcli.image import Image, Space, transform_points

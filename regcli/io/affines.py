@@ -7,18 +7,17 @@ which depends on both images; its spacing gives it away, and it is refused.
 
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from regcli.errors import InputError, OutputError
 from regcli.io.files import extension, open_input
 from regcli.io.header import LPS
+from regcli.io.itk import last_line, translated
 
 TRANSFORM_FILES = (".mat", ".tfm", ".txt", ".h5", ".hdf5", ".xfm")
 _WRITABLE = (".mat", ".tfm", ".txt")
@@ -122,7 +121,7 @@ def write_transform(transform: sitk.Transform, path: Path) -> None:
             sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
         raise OutputError(
-            f"{path} cannot be written: {_last_line(error)}.", "Check the folder and its disk."
+            f"{path} cannot be written: {last_line(error)}.", "Check the folder and its disk."
         ) from None
 
 
@@ -155,24 +154,6 @@ def from_itk(transform: sitk.Transform, path: Path) -> Tensor:
     matrix[:n, :n] = np.stack(columns, axis=1)
     matrix[:n, 3] = origin
     return _checked(torch.from_numpy(LPS @ matrix @ LPS), path)
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """ITK prints no warnings, and what it raises on reading becomes an InputError."""
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.GlobalWarningDisplayOff()
-    try:
-        yield
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read: {_last_line(error)}.", _CHECK) from None
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-
-
-def _last_line(error: RuntimeError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "no reason given"
 
 
 def _checked(matrix: Tensor, path: Path) -> Tensor:

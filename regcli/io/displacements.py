@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
@@ -21,16 +21,17 @@ from torch import Tensor
 
 from regcli.errors import InputError, OutputError
 from regcli.image import Space, Storage
-from regcli.io.affines import translated
 from regcli.io.files import extension, open_input, read_start, read_whole
 from regcli.io.formats import HEADER_BYTES
 from regcli.io.header import LPS, corner_gap, make_header
+from regcli.io.itk import translated
 
 FIELD_FILES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 _NIFTI = (".nii", ".nii.gz")
 _LPS_INTENT, _RAS_INTENT = 1007, 1006
 _POSITIONS = {"Mapping": "SPM", "NREG_TRANS": "NiftyReg"}  # intent names of other meanings of 1007
 _TOLERANCE_MM = 0.01
+_CHECK = "Check what the file is, or fetch it again."
 _LPS_SIGNS = (-1.0, -1.0, 1.0)
 
 
@@ -88,7 +89,7 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
     raw, _ = read_whole(path)
     fields = _nifti_fields(raw, path)
     shape, dtype = fields.get_data_shape(), fields.get_data_dtype()
-    count, start = math.prod(shape), int(fields.get_data_offset())
+    count, start = math.prod(shape), max(int(fields["vox_offset"]), fields.single_vox_offset)
     need = start + count * dtype.itemsize
     if len(raw) < need:
         raise InputError(
@@ -204,14 +205,19 @@ def _nifti_header(space: Space) -> bytes:
 
 
 def _nifti_fields(raw: bytes, path: Path) -> nib.Nifti1Header:
-    kind = nib.Nifti2Header if raw[4:8] == b"n+2\0" else nib.Nifti1Header
+    wide = raw[4:8] == b"n+2\0"
+    kind = nib.Nifti2Header if wide else nib.Nifti1Header
+    if not wide and raw[344:348] != b"n+1\0":
+        raise InputError(f"{path} is not a NIfTI file: it does not begin like one.", _CHECK)
     try:
-        fields = kind(raw[: kind.sizeof_hdr])
-        fields.get_data_dtype()
-    except (HeaderDataError, WrapStructError) as error:
-        raise InputError(f"{path} is not a NIfTI file: {error}.", "Check the file.") from None
-    if fields.get_data_dtype().kind not in "iuf":
-        raise InputError(f"{path} does not hold real numbers.", "Check the file.")
+        fields = kind(raw[: kind.sizeof_hdr], check=False)
+        real = fields.get_data_dtype().kind in "iuf"
+    except (HeaderDataError, KeyError, WrapStructError) as error:
+        raise InputError(f"{path} is not a sound NIfTI file: {error}.", _CHECK) from None
+    if not real or not 1 <= int(fields["dim"][0]) <= 7 or min(fields.get_data_shape()) < 1:
+        raise InputError(f"{path} does not hold real numbers on a grid.", _CHECK)
+    if not np.isfinite(fields["vox_offset"]):
+        raise InputError(f"{path} does not say where its values begin.", _CHECK)
     return fields
 
 
@@ -219,7 +225,11 @@ def _read_field(path: Path) -> tuple[Space, Tensor]:
     fields, values = read_nifti(path)
     flip = _lps(fields, path)
     u = torch.from_numpy(values[:, :, :, 0].transpose(3, 0, 1, 2))
-    return _field(u, flip=flip, affine=np.array(fields.get_best_affine()), path=path)
+    try:
+        affine = np.array(fields.get_best_affine())
+    except (ValueError, HeaderDataError):
+        raise InputError(f"{path} has a qform that is not a rotation.", _CHECK) from None
+    return _field(u, flip=flip, affine=affine, path=path)
 
 
 def _lps(fields: nib.Nifti1Header, path: Path) -> bool:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from regcli.errors import InputError, OutputError
 from regcli.image import Storage
@@ -46,7 +46,7 @@ def read_nrrd(path: Path) -> tuple[Header, np.ndarray, str]:
     """
     reader = _reader(path)
     header = _header(path, reader)
-    with _translated(path):
+    with translated(path):
         image = reader.Execute()
     return header, sitk.GetArrayFromImage(image).ravel(), digest_of(path, *_detached(path))
 
@@ -70,7 +70,7 @@ def write_itk(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
         raise OutputError(
-            f"{path} cannot be written: {_last_line(error)}.", "Check the folder and its disk."
+            f"{path} cannot be written: {last_line(error)}.", "Check the folder and its disk."
         ) from None
 
 
@@ -82,7 +82,7 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NrrdImageIO")
     reader.SetFileName(str(path))
-    with _translated(path):
+    with translated(path):
         reader.ReadImageInformation()
     return reader
 
@@ -110,7 +110,7 @@ def _header(path: Path, reader: sitk.ImageFileReader) -> Header:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """ITK prints no warnings, and what it raises becomes an InputError."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.GlobalWarningDisplayOff()
@@ -118,14 +118,15 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise InputError(
-            f"{path} is damaged or incomplete: {_last_line(error)}.",
+            f"{path} is damaged or incomplete: {last_line(error)}.",
             "Copy or download the file again.",
         ) from None
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
-def _last_line(error: RuntimeError) -> str:
+def last_line(error: RuntimeError) -> str:
+    """What went wrong, without ITK's addresses and line numbers."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "no reason given"
 

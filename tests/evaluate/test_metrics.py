@@ -5,7 +5,7 @@ import numpy as np
 import oracles
 import phantoms
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
 
 from regcli.errors import InputError

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813  its usual name
+import SimpleITK as sitk
 import torch
 from scipy.io import loadmat, savemat
 

@@ -4,7 +4,7 @@ import math
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813  its usual name
+import SimpleITK as sitk
 import torch
 
 from regcli.errors import InputError, OutputError
@@ -181,6 +181,15 @@ def test_a_field_without_orientation_is_refused(tmp_path):
         read_displacement(tmp_path / "warp.nii.gz")
 
 
+def test_a_field_whose_only_orientation_is_broken_is_refused(tmp_path):
+    path = save(tmp_path / "warp.nii", np.zeros((4, 3, 5, 1, 3), "f4"), codes=(0, 1))
+    header = nib.Nifti1Header(path.read_bytes()[:348])
+    header["quatern_b"] = header["quatern_c"] = 3
+    path.write_bytes(header.binaryblock + path.read_bytes()[348:])
+    with pytest.raises(InputError, match="qform"):
+        read_displacement(path)
+
+
 def test_a_field_that_is_not_finite_is_refused(tmp_path):
     save(tmp_path / "warp.nii.gz", np.full((4, 3, 5, 1, 3), np.nan, "f4"))
     with pytest.raises(InputError, match="not finite"):
@@ -204,6 +213,26 @@ def test_a_field_cut_short_is_an_input_error(tmp_path, ending):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(InputError):
         read_displacement(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("datatype", 128), ("datatype", 32), ("datatype", 9999), ("vox_offset", np.nan),
+     ("dim", [5, 9, -8, 7, 1, 3, 1, 1]), ("dim", [0] * 8), ("dim", [5, 9, 0, 7, 1, 3, 1, 1]),
+     ("magic", b"abc"), ("dim", [5, 9000, 9000, 9000, 1, 3, 1, 1])],
+)  # fmt: skip
+def test_a_nonsensical_header_is_an_input_error_and_nothing_is_logged(
+    tmp_path, caplog, capfd, field, value
+):
+    path = save(tmp_path / "warp.nii", np.ones((9, 8, 7, 1, 3), "f4"))
+    raw = path.read_bytes()
+    header = nib.Nifti1Header(raw[:348])
+    header[field] = value
+    path.write_bytes(header.binaryblock + raw[348:])
+    with pytest.raises(InputError):
+        read_displacement(path)
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
 
 
 def test_images_are_told_from_fields_by_their_headers(tmp_path):

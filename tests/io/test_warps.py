@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import oracles
 import pytest
-import SimpleITK as sitk  # noqa: N813  its usual name
+import SimpleITK as sitk
 import torch
 from scipy.ndimage import center_of_mass, gaussian_filter
 from scipy.spatial.transform import Rotation
