@@ -118,7 +118,7 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise InputError(
-            f"{path} is damaged or incomplete: {last_line(error)}.",
+            f"{path} cannot be read, it may be damaged: {last_line(error)}.",
             "Copy or download the file again.",
         ) from None
     finally:
