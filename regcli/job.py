@@ -1,19 +1,20 @@
 """Job: one pair of files and all that is asked of it, checked and read before any computing."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
 from regcli.errors import InputError, RecipeError
-from regcli.evaluate.report import parse_gate
+from regcli.evaluate.report import GATES, parse_gate
 from regcli.image import Image
 from regcli.io.affines import read_affine
-from regcli.io.nifti import ImageFile, read_image
+from regcli.io.nifti import ImageFile, read_header, read_image
 from regcli.io.points import Points, PointSpace, read_points
 from regcli.pipeline import Masks
 from regcli.recipe import INITS, RegisterRecipe
-from regcli.registry import LINEAR
+from regcli.registry import LINEAR, REGULARIZERS, SIMILARITIES, TRANSFORMS, build
 
 NAMES = {
     "regcli": {
@@ -43,6 +44,7 @@ NAMES["ants"] = NAMES["regcli"] | {
 EXTRAS = ("inverse_warped", "log_jacobian", "learn2reg")  # what --write may add
 _DEFAULT = ("warped", "affine", "composite", "inverse_composite", "log", "json")
 _DEFORMABLE = ("warp", "inverse_warp", "jacobian")
+_MOST_THREADS = 256  # or the machine's cores: far beyond, the system's libraries crash
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,20 @@ def read_inputs(job: Job) -> Inputs:
     Raises:
         InputError: Naming the first file that cannot be used.
     """
+    if job.frame is not None and all(
+        read_header(path).frames == 1 for path in (job.fixed, job.moving)
+    ):
+        raise RecipeError("--frame has no effect: neither image is 4-D.", "Leave it out.")
     fixed, moving = (read_image(p, frame=job.frame) for p in (job.fixed, job.moving))
     masks = Masks(_mask(job.fixed_mask, fixed), _mask(job.moving_mask, moving))
     labels = points = initial = None
     if job.fixed_labels and job.moving_labels:
         labels = (_labels(job.fixed_labels), _labels(job.moving_labels))
+        if not set(labels[0].data.unique().tolist()) & set(labels[1].data.unique().tolist()) - {0}:
+            raise InputError(
+                f"{job.fixed_labels} and {job.moving_labels} have no label in common.",
+                "Give label maps with the same codes for the same structures.",
+            )
     if job.fixed_points and job.moving_points:
         points = (
             read_points(job.fixed_points, job.points_space, fixed.image.space),
@@ -138,31 +149,77 @@ def read_inputs(job: Job) -> Inputs:
 
 
 def check_options(job: Job) -> None:
-    """Refuse options that do not exist or do not fit together.
+    """Refuse options that do not exist, do not fit together or would have no effect.
 
     Raises:
         RecipeError: Naming what is allowed.
     """
-    for gate in job.fail_on:
-        parse_gate(gate)
     if job.naming not in NAMES:
         raise RecipeError(f"--naming '{job.naming}' does not exist.", f"Use {', '.join(NAMES)}.")
     for kind in job.write:
         if kind not in EXTRAS:
             raise RecipeError(
-                f"--write '{kind}' does not exist.", f"Choose of {', '.join(EXTRAS)}."
+                f"--write '{kind}' does not exist.", f"Choose from {', '.join(EXTRAS)}."
             )
-    if job.recipe.transform in LINEAR and "log_jacobian" in job.write:
-        raise RecipeError(
-            "--write log_jacobian: a linear transform has the same determinant everywhere.",
-            "Leave it out, or choose diffeo or freeform.",
-        )
     for what in ("labels", "points"):
         given = [getattr(job, f"{side}_{what}") for side in ("fixed", "moving")]
         if any(given) and not all(given):
             raise RecipeError(
                 f"Only one of --fixed-{what} and --moving-{what} was given.", "Give both or none."
             )
+    if job.points_space != "ras" and not job.fixed_points:
+        raise RecipeError(
+            "--points-space has no effect without points.",
+            "Give --fixed-points and --moving-points, or leave it out.",
+        )
+    _check_recipe(job.recipe)
+    if job.recipe.transform in LINEAR and "log_jacobian" in job.write:
+        raise RecipeError(
+            "--write log_jacobian: a linear transform has the same determinant everywhere.",
+            "Leave it out, or choose diffeo or freeform.",
+        )
+    for gate in job.fail_on:
+        _check_gate(gate, job)
+
+
+def _check_recipe(recipe: RegisterRecipe) -> None:
+    """Build what the recipe names, so that a wrong option is found now."""
+    build(TRANSFORMS, recipe.transform)
+    build(REGULARIZERS, recipe.regularizer)
+    for spec in recipe.metric:
+        if spec != "auto":
+            build(SIMILARITIES, spec)
+    if recipe.transform in LINEAR and len(recipe.metric) > 1:
+        raise RecipeError(
+            f"--transform {recipe.transform} compares by one metric, not {len(recipe.metric)}.",
+            "Give --metric once.",
+        )
+    if recipe.init not in INITS and not Path(recipe.init).exists():
+        raise RecipeError(
+            f"--init '{recipe.init}' is neither a file nor {', '.join(INITS)}.",
+            "Check the spelling.",
+        )
+    cores = os.cpu_count() or 1
+    if recipe.threads > max(_MOST_THREADS, cores):
+        raise RecipeError(
+            f"--threads {recipe.threads} is too many: this machine has {cores} cores.",
+            "Leave it out to use all of them.",
+        )
+
+
+def _check_gate(gate: str, job: Job) -> None:
+    name = parse_gate(gate)[0]
+    part = GATES[name][0][0]
+    if part in ("labels", "points") and not getattr(job, f"fixed_{part}"):
+        raise RecipeError(
+            f"--fail-on '{gate}': {name} is not known without {part}.",
+            f"Give --fixed-{part} and --moving-{part}.",
+        )
+    if part == "jacobian" and job.recipe.transform in LINEAR:
+        raise RecipeError(
+            f"--fail-on '{gate}': a linear transform has no {name}.",
+            "Leave it out, or choose diffeo or freeform.",
+        )
 
 
 def _mask(path: Path | None, image: ImageFile) -> Tensor | None:

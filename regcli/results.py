@@ -1,28 +1,33 @@
 """What a registration leaves behind: regcli.json, the files beside it, and proof that they hold."""
 
+import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import regcli
-from regcli.errors import OutputError
+from regcli.errors import InputError, OutputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.evaluate.report import labels_report, points_report, similarity_report, verdict
 from regcli.image import Image
 from regcli.io import warps
 from regcli.io.affines import write_affine
 from regcli.io.displacements import write_displacement
+from regcli.io.files import read_whole
 from regcli.io.learn2reg import write_learn2reg
-from regcli.io.nifti import ImageFile, write_image
+from regcli.io.nifti import ImageFile, read_header, write_image
 from regcli.io.outputs import OutputFolder
 from regcli.job import Inputs, Job
 from regcli.models.prepare import foreground
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.pipeline import CROSS, Result
 from regcli.warp import Warp
+
+_REPORT = "Report this, with the images' headers (regcli info)."
 
 
 def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str]) -> dict[str, Any]:
@@ -44,6 +49,11 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
     mask = foreground(fixed) if inputs.masks.fixed is None else inputs.masks.fixed[0] > 0
     everywhere = Image(torch.ones_like(moving.data, dtype=torch.uint8), moving.space)
     covered = result.warp.apply(everywhere, fixed.space, "nearest").data[0] > 0
+    if not bool((mask & covered).any()):
+        raise InputError(
+            "Nothing of the moving image lies on the fixed one after the registration.",
+            "Use --init auto; if that was used, check both images (regcli info) and the masks.",
+        )
     similarity = similarity_report(
         fixed, moving, stages, mask & covered, cross=result.metrics == CROSS
     )
@@ -51,7 +61,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
     u, points = result.warp.displacement, inputs.points
     report: dict[str, Any] = {
         "version": regcli.__version__,
-        "command": " ".join(job.command),
+        "command": shlex.join(job.command),
         "recipe": job.recipe.to_dict(),
         "metric": list(result.metrics),
         "seed": job.recipe.seed,
@@ -121,8 +131,13 @@ def write_files(
     fixed, moving = inputs.fixed.image, inputs.moving.image
     warp, inverse = result.warp, result.inverse
     path = {kind: folder.stage(name) for kind, name in names.items()}
-    tasks: dict[str, Callable[[], None]] = {
-        "warped": lambda: write_image(result.moved, path["warped"]),
+    images: dict[str, Callable[[], Image]] = {
+        "warped": lambda: result.moved,
+        "jacobian": lambda: _determinant(warp),
+        "log_jacobian": lambda: _determinant(warp, log=True),
+        "inverse_warped": lambda: inverse.apply(fixed, moving.space, "linear"),
+    }
+    transforms: dict[str, Callable[[], None]] = {
         "affine": lambda: write_affine(warp.affine, path["affine"]),
         "composite": lambda: warps.write_composite(warp, path["composite"]),
         "inverse_composite": lambda: warps.write_inverse_composite(
@@ -132,23 +147,34 @@ def write_files(
         "inverse_warp": lambda: write_displacement(
             *warps.inverse_parts(inverse, fixed.space), path["inverse_warp"]
         ),
-        "jacobian": lambda: write_image(_determinant(warp), path["jacobian"]),
-        "log_jacobian": lambda: write_image(_determinant(warp, log=True), path["log_jacobian"]),
-        "inverse_warped": lambda: write_image(
-            inverse.apply(fixed, moving.space, "linear"), path["inverse_warped"]
-        ),
         "learn2reg": lambda: write_learn2reg(warp, moving.space, path["learn2reg"]),
     }
-    wanted = [kind for kind in names if kind in tasks]
+
+    def write(kind: str) -> None:
+        if kind in transforms:
+            transforms[kind]()
+        else:
+            image = images[kind]()
+            write_image(image, path[kind])
+            _verify_image(path[kind], image)
+
+    wanted = [kind for kind in names if kind in images or kind in transforms]
     with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
-        jobs = [pool.submit(tasks[kind]) for kind in wanted]
+        jobs = [pool.submit(write, kind) for kind in wanted]
         for done, job in enumerate(jobs):
             job.result()
             progress("write", (done + 1) / len(jobs))
-    verify(path, warp)
+    verify(path, warp, inverse)
 
 
-def verify(path: dict[str, Path], warp: Warp) -> None:
+def _verify_image(path: Path, image: Image) -> None:
+    """Read an image file back: whole, and on its grid."""
+    read_whole(path)
+    if not read_header(path).space.agrees(image.space, tolerance_mm=1e-2):
+        raise OutputError(f"{path.name} was written but reads back on another grid.", _REPORT)
+
+
+def verify(path: dict[str, Path], warp: Warp, inverse: Warp) -> None:
     """Read the transforms back and carry points through them.
 
     Raises:
@@ -157,15 +183,21 @@ def verify(path: dict[str, Path], warp: Warp) -> None:
     generator = torch.Generator().manual_seed(0)
     index = torch.rand(100, 3, generator=generator, dtype=torch.float64)
     points = warp.space.voxel_to_world(index * (torch.tensor(warp.space.shape) - 1))
-    parts: list[warps.TransformFile] = [path[k] for k in ("warp", "affine") if k in path]
-    chains = {path["composite"].name: [path["composite"]], path["affine"].name: parts}
-    for name, files in chains.items():
-        gap = float((warps.read_warp(files)(points) - warp(points)).norm(dim=1).max())
+    carried = warp(points)
+    forth: list[warps.TransformFile] = [path[k] for k in ("warp", "affine") if k in path]
+    back: list[warps.TransformFile] = [(path["affine"], True)]
+    back += [path[k] for k in ("inverse_warp",) if k in path]
+    chains: dict[str, tuple[list[warps.TransformFile], Tensor, Tensor]] = {
+        "composite": ([path["composite"]], points, carried),
+        "warp": (forth, points, carried),
+        "inverse_composite": ([path["inverse_composite"]], carried, inverse(carried)),
+        "inverse_warp": (back, carried, inverse(carried)),
+    }
+    for kind, (files, start, end) in chains.items():
+        gap = float((warps.read_warp(files)(start) - end).norm(dim=1).max())
         if not gap < 1e-2:
-            raise OutputError(
-                f"{name} was written but reads back {gap:.3g} mm off.",
-                "Report this, with the images' headers (regcli info).",
-            )
+            name = path[kind].name if kind in path else path["affine"].name
+            raise OutputError(f"{name} was written but reads back {gap:.3g} mm off.", _REPORT)
 
 
 def _determinant(warp: Warp, *, log: bool = False) -> Image:

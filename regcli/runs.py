@@ -63,8 +63,7 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
         _finish(report, clock, result)
         (folder.stage(names["json"])).write_text(json.dumps(report, indent=1), encoding="utf-8")
         if "log" in names:
-            log = log_text(report, result).encode("utf-8", "surrogateescape")
-            folder.stage(names["log"]).write_bytes(log)
+            folder.stage(names["log"]).write_text(log_text(report, result), encoding="utf-8")
         earlier = _earlier_files(job.out)
         folder.commit(list(names.values()))
         for name in earlier - set(names.values()):

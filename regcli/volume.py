@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from regcli.carry import read_result
+from regcli.carry import read_result, spare_result
 from regcli.errors import InputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
-from regcli.image import Image
+from regcli.image import Image, Space
 from regcli.io import warps
 from regcli.io.nifti import read_image, write_image
 from regcli.io.outputs import open_outputs
@@ -37,6 +37,7 @@ def jacobian_files(
     Raises:
         InputError: If the transform is linear, or a file cannot be used.
     """
+    spare_result(out)
     whole = path.is_dir() or path.suffix == ".json"
     warp = read_result(path)[0] if whole else warps.read_warp([path])
     if warp.displacement is None:
@@ -45,7 +46,7 @@ def jacobian_files(
             f"{path} is linear: its determinant is {determinant:.6g} everywhere.",
             "Give a deformable result.",
         )
-    inside = None if mask is None else _mask(mask, warp.space.shape)
+    inside = None if mask is None else _mask(mask, warp.space)
     with open_outputs(out, OUTPUTS, force=force) as folder:
         affine = float(torch.linalg.det(warp.affine[:3, :3]))
         det = jacobian_determinant(warp.space.vectors_to_voxel(warp.displacement))
@@ -63,11 +64,11 @@ def jacobian_files(
     return summary
 
 
-def _mask(path: Path, shape: tuple[int, int, int]) -> torch.Tensor:
-    mask = read_image(path).image.data[0]
-    if tuple(mask.shape) != shape:
+def _mask(path: Path, space: Space) -> torch.Tensor:
+    file = read_image(path)
+    if not file.image.space.agrees(space, tolerance_mm=0.1):
         raise InputError(
-            f"{path} has {tuple(mask.shape)} voxels, the warp {shape}.",
-            "Give a mask on the warp's grid.",
+            f"{path} is not on the grid of the warp, {'x'.join(map(str, space.shape))} voxels.",
+            "Give a mask with the shape and header of the fixed image.",
         )
-    return mask > 0
+    return file.image.data[0] > 0

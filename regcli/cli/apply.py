@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regcli.cli.common import Verbosity, parse_frame, print_paths
+from regcli.cli.common import Verbosity, emit, option, parse_frame, print_paths
 from regcli.cli.register import InterpolationName, PointSpaceName
 
 EXAMPLES = """Examples:
@@ -25,31 +25,34 @@ def apply(
     ],
     transform: Annotated[
         list[Path],
-        typer.Option(
+        option(
+            "A result folder, its regcli.json, or ITK files in ANTs order (repeat -t).",
+            "DIR|FILE",
             "-t",
             "--transform",
-            help="A result folder, its regcli.json, or ITK files in ANTs order (repeat -t).",
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder, created; names are kept.")],
+    out: Annotated[Path, option("Folder, created; names are kept.", "DIR", "-o", "--out")],
     inverse: Annotated[
-        bool, typer.Option("--inverse", help="Fixed to moving. Default moving to fixed.")
+        bool, option("Fixed to moving. Default moving to fixed.", "", "--inverse")
     ] = False,
     interp: Annotated[
-        InterpolationName, typer.Option(help="auto: label for codes, else linear.")
+        InterpolationName,
+        option("auto (label for codes, else linear), linear, nearest, label, cubic.", "NAME"),
     ] = "auto",
     reference: Annotated[
-        Path | None, typer.Option(help="Image whose grid carried images get.")
+        Path | None, option("Image whose grid carried images get.", "FILE")
     ] = None,
-    points_space: Annotated[PointSpaceName, typer.Option(help="Of CSV points.")] = "ras",
-    frame: Annotated[str | None, typer.Option(help="Of 4-D images: a number, or mean.")] = None,
+    points_space: Annotated[
+        PointSpaceName, option("Of CSV points: ras, lps (mm) or voxel.", "NAME")
+    ] = "ras",
+    frame: Annotated[str | None, option("Of 4-D images: a number from 0, or mean.", "N")] = None,
     allow_geometry_mismatch: Annotated[
-        bool,
-        typer.Option("--allow-geometry-mismatch", help="Carry images of another grid too."),
+        bool, option("Carry images of another grid too.", "", "--allow-geometry-mismatch")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print what was done.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
+    force: Annotated[bool, option("Replace what is there.", "", "--force")] = False,
+    json_output: Annotated[bool, option("Print what was done.", "", "--json")] = False,
+    quiet: Annotated[bool, option("Errors only.", "", "-q", "--quiet")] = False,
 ) -> None:
     """Carry images, label maps and points by a registration, moving to fixed."""
     verbosity = Verbosity.of(quiet, verbose=False)
@@ -71,9 +74,10 @@ def apply(
         )
     )
     for item in done:
-        how = item.get("interpolation") or f"{item['number']} points"
-        verbosity.say(f"{item['input']}: {item['kind']}, {how}")
+        points = item["kind"] == "points"
+        what = f"{item['number']} points" if points else f"{item['kind']}, {item['interpolation']}"
+        verbosity.say(f"{item['input']}: {what}")
     if json_output:
-        typer.echo(json.dumps(done, indent=1))
+        emit(json.dumps(done, indent=1))
     else:
         print_paths([item["output"] for item in done])

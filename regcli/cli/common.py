@@ -1,5 +1,6 @@
 """What commands share: the console on stderr, progress, verbosity, and recipes from options."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +13,40 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from regcli.errors import RecipeError
+from regcli.errors import OutputError, RecipeError
 from regcli.recipe import RegisterRecipe, preset, read_recipe
 
 _EVERY_S = 30.0  # without a terminal, one line of progress in this time
 
 
+def option(
+    text: str, metavar: str, *names: str, panel: str | None = None, least: float | None = None
+) -> Any:
+    """An option that takes one line of --help; a flag has an empty metavar."""
+    return typer.Option(
+        *names, help=text, metavar=metavar, rich_help_panel=panel, min=least, show_default=False
+    )
+
+
 def console() -> Console:
-    """stderr: stdout carries results alone."""
-    return Console(stderr=True, highlight=False)
+    """stderr: stdout carries results alone. Users' text is printed as it is: paths may hold [x]."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def emit(text: str) -> None:
+    """A result on stdout; whoever reads it may stop early, as `head` does.
+
+    Raises:
+        OutputError: If stdout is a file that cannot be written.
+    """
+    try:
+        typer.echo(text)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise OutputError(
+                f"stdout cannot be written: {error.strerror}.", "Send it somewhere else."
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -43,7 +69,7 @@ class Verbosity:
     def say(self, text: str, level: int = 1) -> None:
         """Print a line, if this much is wanted."""
         if self.level >= level:
-            console().print(text.replace("[", r"\["), soft_wrap=True)
+            console().print(text, soft_wrap=True)
 
 
 @contextmanager
@@ -58,18 +84,24 @@ def progress(verbosity: Verbosity, *, bars: bool) -> Iterator[Callable[[str, flo
             TextColumn("{task.percentage:>3.0f} %"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
-        with Progress(*columns, console=console(), transient=True) as display:
-            tasks: dict[str, TaskID] = {}
+        display = Progress(*columns, console=console(), transient=True)
+        tasks: dict[str, TaskID] = {}
 
-            def show(stage: str, share: float) -> None:
-                for name, task in tasks.items():
-                    if name != stage:
-                        display.update(task, completed=1.0)
-                if stage not in tasks:
-                    tasks[stage] = display.add_task(stage, total=1.0)
-                display.update(tasks[stage], completed=share)
+        def show(stage: str, share: float) -> None:
+            if stage == "read":  # over in a moment; what comes next may be an error
+                return
+            display.start()
+            for name, task in tasks.items():
+                if name != stage:
+                    display.update(task, completed=1.0)
+            if stage not in tasks:
+                tasks[stage] = display.add_task(stage, total=1.0)
+            display.update(tasks[stage], completed=share)
 
+        try:
             yield show
+        finally:
+            display.stop()
     else:
         said = time.monotonic()
 
@@ -114,4 +146,4 @@ def parse_frame(text: str | None) -> int | str | None:
 def print_paths(paths: list[str]) -> None:
     """Results on stdout, one a line, ready for xargs."""
     for path in paths:
-        typer.echo(path)
+        emit(path)

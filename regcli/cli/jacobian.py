@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regcli.cli.common import Verbosity, print_paths
+from regcli.cli.common import Verbosity, emit, option, print_paths
 
 EXAMPLES = """Examples:
 
@@ -18,17 +18,19 @@ EXAMPLES = """Examples:
 
 
 def jacobian(
-    warp: Annotated[Path, typer.Argument(help="A result folder, a displacement field, or .h5.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder, created.")],
+    warp: Annotated[
+        Path, typer.Argument(help="A result folder, a displacement field, or .h5.", metavar="WARP")
+    ],
+    out: Annotated[Path, option("Folder, created.", "DIR", "-o", "--out")],
     mask: Annotated[
-        Path | None, typer.Option(help="Where numbers are taken; default everywhere.")
+        Path | None, option("Where numbers are taken; default everywhere.", "FILE")
     ] = None,
     total: Annotated[
-        bool, typer.Option("--total", help="Include the affine's determinant in the maps.")
+        bool, option("Include the affine's determinant in the maps.", "", "--total")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print jacobian.json.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
+    force: Annotated[bool, option("Replace what is there.", "", "--force")] = False,
+    json_output: Annotated[bool, option("Print jacobian.json.", "", "--json")] = False,
+    quiet: Annotated[bool, option("Errors only.", "", "-q", "--quiet")] = False,
 ) -> None:
     """Write the Jacobian determinant of a warp, its logarithm, and their summary."""
     verbosity = Verbosity.of(quiet, verbose=False)
@@ -42,6 +44,6 @@ def jacobian(
         f"sdlogj {summary['sdlogj']:.3f}"
     )
     if json_output:
-        typer.echo(json.dumps(summary, indent=1))
+        emit(json.dumps(summary, indent=1))
     else:
         print_paths([str(out / name) for name in summary["outputs"]])

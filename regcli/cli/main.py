@@ -1,19 +1,21 @@
 """The app: its commands, --version, and what becomes of an error."""
 
-import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 import regcli
 from regcli.cli import apply, info, jacobian, register, weights
-from regcli.cli.common import console
-from regcli.errors import RegcliError
+from regcli.cli.common import console, emit
+from regcli.errors import InputError, MemoryShortageError, RegcliError
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="regcli",
-    no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -24,7 +26,9 @@ app = typer.Typer(
 
   regcli apply -t out/ moving_labels.nii.gz landmarks.csv -o carried/
 
-  regcli info out/warp.nii.gz""",
+  regcli info out/warp.nii.gz
+
+regcli COMMAND -h explains a command. A traceback is shown if --debug is given too.""",
 )
 app.command(name="register", epilog=register.EXAMPLES)(register.register)
 app.command(name="apply", epilog=apply.EXAMPLES)(apply.apply)
@@ -35,14 +39,17 @@ app.add_typer(weights.app, name="weights")
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"regcli {regcli.__version__}")
+        emit(f"regcli {regcli.__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version.", metavar=""
+        ),
     ] = False,
 ) -> None:
     """Register medical images: classical or learned, diffeomorphic or free, in physical space."""
@@ -51,39 +58,51 @@ def common(
 def main() -> None:
     """Run the command line; every error ends in its own exit code and two lines."""
     debug = "--debug" in sys.argv
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    arguments = [a for a in sys.argv[1:] if a != "--debug"] or ["--help"]
     try:
-        app(args=arguments, prog_name="regcli", standalone_mode=True)
-    except RegcliError as error:
-        if debug:
-            raise
-        _fail(error.cause, error.remedy)
-        sys.exit(error.code)
-    except KeyboardInterrupt:
-        _fail("Interrupted.", "Nothing was left behind; run the command again.")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except MemoryError:
-        _fail("Memory ran out.", "Crop the images, or resample them to larger voxels.")
-        sys.exit(5)
+        _check_encoding(arguments)
+        code = app(args=arguments, prog_name="regcli", standalone_mode=False) or 0
+        if code == _INTERRUPTED:  # typer turns KeyboardInterrupt into this
+            _say("Interrupted.", "Nothing was left behind; run the command again.")
     except Exception as error:
         if debug:
-            raise
-        _fail(
-            f"A bug in regcli: {type(error).__name__}: {error}.",
-            "Run again with --debug and report what it prints.",
-        )
-        sys.exit(1)
+            traceback.print_exc()
+        code = _explain(error)
+    sys.exit(code)
 
 
-def _fail(cause: str, remedy: str) -> None:
-    stderr = console()
-    stderr.print(f"[bold red]error:[/] {_plain(cause)}", soft_wrap=True)
-    stderr.print(f"[bold]remedy:[/] {_plain(remedy)}", soft_wrap=True)
+def _check_encoding(arguments: list[str]) -> None:
+    """Refuse names that are not text: ITK would end the process on meeting one."""
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError:
+            name = argument.encode("utf-8", "backslashreplace").decode("utf-8")
+            raise InputError(f"'{name}' is not UTF-8 text.", "Rename the file or folder.") from None
 
 
-def _plain(text: str) -> str:
-    """One line, with nothing that rich would take for markup."""
-    return " ".join(text.split()).replace("[", r"\[")
+def _explain(error: Exception) -> int:
+    """Say what went wrong, and return the exit code."""
+    if isinstance(error, RegcliError):
+        _say(error.cause, error.remedy)
+        return error.code
+    if isinstance(error, typer.TyperException):  # options and arguments that do not parse
+        known = {entry.name for entry in (*app.registered_commands, *app.registered_groups)}
+        asked = [name for name in sys.argv[1:2] if name in known]
+        _say(error.format_message(), f"See {' '.join(['regcli', *asked])} --help.")
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        _say("Memory ran out.", "Crop the images, or resample them to larger voxels.")
+        return MemoryShortageError.code
+    _say(
+        f"A bug in regcli: {type(error).__name__}: {error}.",
+        "Run again with --debug and report what it prints.",
+    )
+    return 1
+
+
+def _say(cause: str, remedy: str) -> None:
+    """Two lines, whatever line breaks the texts hold."""
+    for label, style, text in (("error", "bold red", cause), ("remedy", "bold", remedy)):
+        line = Text.assemble((f"{label}:", style), " ", " ".join(text.split()))
+        console().print(line, soft_wrap=True)

@@ -1,15 +1,29 @@
 """regcli register."""
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from regcli import recipe as recipes
-from regcli.cli.common import Verbosity, make_recipe, parse_frame, print_paths, progress
-from regcli.errors import InputError, RecipeError
+from regcli.cli.common import (
+    Verbosity,
+    emit,
+    make_recipe,
+    option,
+    parse_frame,
+    print_paths,
+    progress,
+)
+from regcli.errors import GateError, RecipeError
+from regcli.io.files import open_input
+
+if TYPE_CHECKING:
+    from regcli.job import Job
 
 EXAMPLES = """Examples:
 
@@ -17,11 +31,13 @@ EXAMPLES = """Examples:
 
   regcli register t1.nii.gz t2.nii.gz --transform rigid -o rigid/
 
-  regcli register a.nii.gz b.nii.gz --transform freeform --smoothness 2 --fail-on "folds>0.1%"
+  regcli register a.nii.gz b.nii.gz --smoothness 2 --fail-on "folds>0.1%"
 
-Files in OUT: warped, warp, inverse_warp, jacobian (.nii.gz), affine.mat, composite.h5,
-inverse_composite.h5, regcli.json, regcli.log. Exit codes: 2 usage, 3 input, 4 output exists,
-5 memory, 6 --fail-on, 130 interrupted."""
+Files in DIR: warped, warp, inverse_warp, jacobian (.nii.gz), affine.mat,
+composite.h5, inverse_composite.h5, regcli.json, regcli.log.
+
+Exit codes: 0 done, 2 usage, 3 input, 4 output exists, 5 memory, 6 --fail-on,
+130 interrupted."""
 
 PointSpaceName = Literal["ras", "lps", "voxel"]
 Naming = Literal["regcli", "ants"]
@@ -30,137 +46,116 @@ _WHAT, _HOW, _IN, _RUN = "What to do", "How to do it", "What is known", "How to 
 
 
 def register(
-    fixed: Annotated[Path, typer.Argument(help="The image that stays: NIfTI, MHA, NRRD or MGZ.")],
-    moving: Annotated[Path, typer.Argument(help="The image that is carried onto it.")],
+    fixed: Annotated[
+        Path, typer.Argument(help="The image that stays: NIfTI, MHA, NRRD or MGZ.", metavar="FIXED")
+    ],
+    moving: Annotated[
+        Path, typer.Argument(help="The image that is carried onto it.", metavar="MOVING")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder, created. Default MOVING_to_FIXED/."),
+        option("Folder, created. Default MOVING_to_FIXED/.", "DIR", "-o", "--out", panel=_WHAT),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="auto or classical.", rich_help_panel=_WHAT)
-    ] = None,
+    model: Annotated[str | None, option("auto or classical.", "NAME", panel=_WHAT)] = None,
     transform: Annotated[
         str | None,
-        typer.Option(
-            help="diffeo (default), freeform, affine, similarity, rigid or translation.",
-            rich_help_panel=_WHAT,
+        option(
+            "diffeo (default), freeform, affine, similarity, rigid or translation.",
+            "NAME",
+            panel=_WHAT,
         ),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(
-            help="auto, none (aligned already: no linear stage), header, moments, or a file.",
-            rich_help_panel=_WHAT,
+        option(
+            "auto, none (aligned already: no linear stage), header, moments, or a file.",
+            "NAME",
+            panel=_WHAT,
         ),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(
-            help="auto, lncc, ssd, ncc, mi or mind, as NAME:option=value; repeat it to add some.",
-            rich_help_panel=_WHAT,
+        option(
+            "auto, lncc, ssd, ncc, mi or mind; NAME:weight=X; repeat it to add some.",
+            "NAME",
+            panel=_WHAT,
         ),
     ] = None,
-    regularizer: Annotated[
-        str | None, typer.Option(help="diffusion[:weight=X].", rich_help_panel=_WHAT)
-    ] = None,
+    regularizer: Annotated[str | None, option("diffusion[:weight=X].", "NAME", panel=_WHAT)] = None,
     smoothness: Annotated[
-        float | None,
-        typer.Option(help="Factor of the regularization; 1 is normal.", rich_help_panel=_WHAT),
+        float | None, option("Factor of the regularization; 1 is normal.", "X", panel=_WHAT)
     ] = None,
     iterations: Annotated[
-        str | None,
-        typer.Option(help="Most steps per level, like 100x50x20.", rich_help_panel=_HOW),
+        str | None, option("Most steps per level, like 100x50x20.", "NxN", panel=_HOW)
     ] = None,
-    levels: Annotated[
-        str | None, typer.Option(help="Shrink factors, like 4x2x1.", rich_help_panel=_HOW)
-    ] = None,
+    levels: Annotated[str | None, option("Shrink factors, like 4x2x1.", "NxN", panel=_HOW)] = None,
     tol: Annotated[
-        float | None,
-        typer.Option(help="Stop when a step gains less, relatively.", rich_help_panel=_HOW),
+        float | None, option("Stop when a step gains less, relatively.", "X", panel=_HOW)
     ] = None,
     interp: Annotated[
         InterpolationName | None,
-        typer.Option(help="Of warped: label for codes, else linear.", rich_help_panel=_HOW),
+        option(
+            "Of warped: auto (label for codes, else linear), linear, nearest, label, cubic.",
+            "NAME",
+            panel=_HOW,
+        ),
     ] = None,
     fixed_mask: Annotated[
-        Path | None,
-        typer.Option(help="What counts in the loss, on FIXED's grid.", rich_help_panel=_IN),
+        Path | None, option("What counts in the loss, on FIXED's grid.", "FILE", panel=_IN)
     ] = None,
     moving_mask: Annotated[
-        Path | None, typer.Option(help="Likewise, on MOVING's grid.", rich_help_panel=_IN)
+        Path | None, option("Likewise, on MOVING's grid.", "FILE", panel=_IN)
     ] = None,
     fixed_labels: Annotated[
-        Path | None,
-        typer.Option(help="Label map; with both, Dice and HD95 are given.", rich_help_panel=_IN),
+        Path | None, option("Label map; with both, Dice and HD95 are given.", "FILE", panel=_IN)
     ] = None,
-    moving_labels: Annotated[
-        Path | None, typer.Option(help="Label map.", rich_help_panel=_IN)
-    ] = None,
+    moving_labels: Annotated[Path | None, option("Label map.", "FILE", panel=_IN)] = None,
     fixed_points: Annotated[
         Path | None,
-        typer.Option(help="CSV x,y,z in mm; with both, the TRE is given.", rich_help_panel=_IN),
+        option("CSV x,y,z or .fcsv; with both, the TRE is given.", "FILE", panel=_IN),
     ] = None,
     moving_points: Annotated[
-        Path | None, typer.Option(help="CSV, rows as in --fixed-points.", rich_help_panel=_IN)
+        Path | None, option("Rows as in --fixed-points.", "FILE", panel=_IN)
     ] = None,
     points_space: Annotated[
-        PointSpaceName, typer.Option(help="Of the points.", rich_help_panel=_IN)
+        PointSpaceName, option("Of CSV points: ras, lps (mm) or voxel.", "NAME", panel=_IN)
     ] = "ras",
     frame: Annotated[
-        str | None,
-        typer.Option(help="Of 4-D images: a number from 0, or mean.", rich_help_panel=_IN),
+        str | None, option("Of 4-D images: a number from 0, or mean.", "N", panel=_IN)
     ] = None,
     write: Annotated[
         str | None,
-        typer.Option(help="Besides: inverse_warped,log_jacobian,learn2reg.", rich_help_panel=_RUN),
+        option("Besides: inverse_warped, log_jacobian, learn2reg.", "A,B", panel=_RUN),
     ] = None,
     naming: Annotated[
-        Naming, typer.Option(help="ants: 1Warp.nii.gz and so on.", rich_help_panel=_RUN)
+        Naming, option("regcli, or ants: 1Warp.nii.gz and so on.", "NAME", panel=_RUN)
     ] = "regcli",
     config: Annotated[
-        Path | None,
-        typer.Option(help="Recipe: TOML, or an earlier regcli.json.", rich_help_panel=_RUN),
+        Path | None, option("Recipe: TOML, or an earlier regcli.json.", "FILE", panel=_RUN)
     ] = None,
     preset: Annotated[
-        str | None,
-        typer.Option(help=f"{', '.join(recipes.PRESETS)}.", rich_help_panel=_RUN),
+        str | None, option(f"{', '.join(recipes.PRESETS)}.", "NAME", panel=_RUN)
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)
+        str | None, option("auto, cpu, cuda, cuda:N or mps.", "NAME", panel=_RUN)
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Default all cores.", rich_help_panel=_RUN)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(rich_help_panel=_RUN)] = None,
+    threads: Annotated[int | None, option("Default all cores.", "N", panel=_RUN, least=1)] = None,
+    seed: Annotated[int | None, option("Of everything random.", "N", panel=_RUN)] = None,
     deterministic: Annotated[
-        bool | None,
-        typer.Option("--deterministic", help="The same bits every time.", rich_help_panel=_RUN),
+        bool | None, option("The same bits every time.", "", "--deterministic", panel=_RUN)
     ] = None,
     time_limit: Annotated[
-        float, typer.Option(min=0, help="Seconds; then the best so far.", rich_help_panel=_RUN)
+        float, option("Seconds; then the best so far. Default none.", "S", panel=_RUN, least=0)
     ] = 0,
     fail_on: Annotated[
-        list[str] | None,
-        typer.Option(help="Exit 6 if so, like 'folds>0.1%'.", rich_help_panel=_RUN),
+        list[str] | None, option("Exit 6 if so, like 'folds>0.1%'.", "GATE", panel=_RUN)
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an earlier result.", rich_help_panel=_RUN)
-    ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print regcli.json.", rich_help_panel=_RUN)
-    ] = False,
-    log: Annotated[
-        Path | None, typer.Option(help="Write the log here too.", rich_help_panel=_RUN)
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Errors only.", rich_help_panel=_RUN)
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Every level.", rich_help_panel=_RUN)
-    ] = False,
-    no_progress: Annotated[
-        bool, typer.Option("--no-progress", help="No bars.", rich_help_panel=_RUN)
-    ] = False,
+    force: Annotated[bool, option("Replace an earlier result.", "", "--force", panel=_RUN)] = False,
+    json_output: Annotated[bool, option("Print regcli.json.", "", "--json", panel=_RUN)] = False,
+    log: Annotated[Path | None, option("Write the log here too.", "FILE", panel=_RUN)] = None,
+    quiet: Annotated[bool, option("Errors only.", "", "-q", "--quiet", panel=_RUN)] = False,
+    verbose: Annotated[bool, option("Every level.", "", "-v", "--verbose", panel=_RUN)] = False,
+    no_progress: Annotated[bool, option("No bars.", "", "--no-progress", panel=_RUN)] = False,
 ) -> None:
     """Find the map that carries MOVING onto FIXED, and write it with the warped image."""
     verbosity = Verbosity.of(quiet, verbose)
@@ -182,10 +177,9 @@ def register(
     }
     recipe = make_recipe(config, preset, flags)
     for path in (fixed, moving):
-        if not path.exists():
-            raise InputError(f"{path} does not exist.", "Check the spelling of the path.")
-    if log is not None and not log.parent.is_dir():
-        raise RecipeError(f"--log: there is no folder {log.parent}.", "Create it first.")
+        open_input(path).close()
+    if log is not None:
+        _check_log(log, out)
 
     from regcli.job import Job
     from regcli.runs import register_files
@@ -210,18 +204,45 @@ def register(
         fail_on=tuple(fail_on or ()),
         command=("regcli", *sys.argv[1:]),
     )
-    verbosity.say(f"moving {moving} -> fixed {fixed}")
+    failed = None
     with progress(verbosity, bars=not no_progress) as show:
-        report = register_files(job, show)
+        try:
+            report = register_files(job, _announced(show, job, verbosity))
+        except GateError as error:  # the result is there all the same
+            failed = error
+            report = json.loads((job.out / job.outputs()["json"]).read_text(encoding="utf-8"))
     if log is not None:
-        log.write_text(
-            (job.out / job.outputs()["log"]).read_text(encoding="utf-8"), encoding="utf-8"
-        )
+        log.write_bytes((job.out / job.outputs()["log"]).read_bytes())
     _tell(report, verbosity)
     if json_output:
-        typer.echo(json.dumps(report, indent=1))
+        emit(json.dumps(report, indent=1))
     else:
         print_paths(list(report["outputs"].values()))
+    if failed:
+        raise failed
+
+
+def _check_log(log: Path, out: Path | None) -> None:
+    if not log.parent.is_dir() and log.parent != out:
+        raise RecipeError(f"--log: there is no folder {log.parent}.", "Create it first.")
+    if log.is_dir() or (log.exists() and not os.access(log, os.W_OK)):
+        raise RecipeError(f"--log: {log} cannot be written.", "Name another file.")
+
+
+def _announced(
+    show: Callable[[str, float], None], job: "Job", verbosity: Verbosity
+) -> Callable[[str, float], None]:
+    """Progress that first says what is registered, once all inputs are known to be good."""
+    said = False
+
+    def report(stage: str, share: float) -> None:
+        nonlocal said
+        if not said and stage != "read":
+            said = True
+            verbosity.say(f"moving {job.moving} -> fixed {job.fixed}")
+        show(stage, share)
+
+    return report
 
 
 def _stem(path: Path) -> str:
@@ -243,8 +264,8 @@ def _tell(report: dict[str, Any], verbosity: Verbosity) -> None:
         verbosity.say(f"{steps}, energy x {level['residuals'][-1]:.4f}", level=2)
     similarity = report["similarity"]
     verbosity.say(
-        "{name} {before:.3f} -> {linear:.3f} linear -> {after:.3f}".format(**similarity)
-        + f", ncc {similarity['ncc']['before']:.3f} -> {similarity['ncc']['after']:.3f}"
+        f"{similarity['name']} {_steps(similarity)}, "
+        f"ncc {similarity['ncc']['before']:.3f} -> {similarity['ncc']['after']:.3f}"
     )
     if report["jacobian"]:
         jacobian = report["jacobian"]
@@ -256,17 +277,21 @@ def _tell(report: dict[str, Any], verbosity: Verbosity) -> None:
     inverse = report["inverse"]
     verbosity.say(f"inverse error {inverse['mean_mm']:.3g} mm mean, {inverse['max_mm']:.3g} mm max")
     if report["labels"]:
-        verbosity.say(
-            "Dice {before:.3f} -> {linear:.3f} -> {after:.3f}".format(**report["labels"]["dice"])
-        )
+        verbosity.say("Dice " + _steps(report["labels"]["dice"]))
+        verbosity.say("HD95 " + _steps(report["labels"]["hd95_mm"], " mm"))
     if report["points"]:
-        verbosity.say(
-            "TRE {before:.2f} -> {linear:.2f} -> {after:.2f} mm".format(
-                **report["points"]["tre_mm"]
-            )
-        )
+        verbosity.say("TRE " + _steps(report["points"]["tre_mm"], " mm"))
     for warning in report["warnings"]:
         verbosity.say(f"warning: {warning}")
     verdict = report["verdict"]
     reasons = " ".join(verdict["reasons"])
     verbosity.say(f"{verdict['status']} in {report['seconds']['total']:.1f} s. {reasons}".rstrip())
+
+
+def _steps(values: dict[str, Any], unit: str = "") -> str:
+    """A number before, after the linear stage and at the end."""
+    before, linear, after = (
+        "?" if values[stage] is None else f"{values[stage]:.3f}"
+        for stage in ("before", "linear", "after")
+    )
+    return f"{before} -> {linear} linear -> {after}{unit}"

@@ -7,11 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from regcli.cli.common import console
+from regcli.cli.common import console, emit
 
 app = typer.Typer(
     help="Pretrained weights that come with regcli.",
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 EXAMPLES = """Examples:
@@ -30,14 +29,14 @@ def weights() -> None:
 
 @app.command(name="list", epilog=EXAMPLES)
 def list_weights(
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")] = False,
 ) -> None:
     """List the weights: name, size and SHA-256."""
     from regcli.shelf import shipped
 
     found = shipped()
     if json_output:
-        typer.echo(json.dumps([vars(w) for w in found], indent=1))
+        emit(json.dumps([vars(w) for w in found], indent=1))
         return
     if not found:
         console().print("This version comes with no weights: --model auto is classical.")

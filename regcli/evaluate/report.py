@@ -1,5 +1,6 @@
 """The numbers of a registration as plain values, its verdict, and the user's own gate."""
 
+import math
 import re
 from typing import Any
 
@@ -13,19 +14,20 @@ from regcli.warp import Warp
 
 Stages = dict[str, Warp]  # "before", "linear", "after"
 
-# What --fail-on may name, and where regcli.json has it.
+# What --fail-on may name, where regcli.json has it, and the unit that may be written.
 GATES = {
-    "folds": ("jacobian", "folds_percent"),
-    "ndv": ("jacobian", "ndv_percent"),
-    "sdlogj": ("jacobian", "sdlogj"),
-    "inverse": ("inverse", "max_mm"),
-    "similarity": ("similarity", "after"),
-    "ncc": ("similarity", "ncc", "after"),
-    "dice": ("labels", "dice", "after"),
-    "hd95": ("labels", "hd95_mm", "after"),
-    "tre": ("points", "tre_mm", "after"),
+    "folds": (("jacobian", "folds_percent"), "%"),
+    "ndv": (("jacobian", "ndv_percent"), "%"),
+    "sdlogj": (("jacobian", "sdlogj"), ""),
+    "inverse": (("inverse", "max_mm"), "mm"),
+    "similarity": (("similarity", "after"), ""),
+    "ncc": (("similarity", "ncc", "after"), ""),
+    "dice": (("labels", "dice", "after"), ""),
+    "hd95": (("labels", "hd95_mm", "after"), "mm"),
+    "tre": (("points", "tre_mm", "after"), "mm"),
 }
-_GATE = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+0-9.eE]+)\s*(%|mm)?\s*")
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+_GATE = re.compile(rf"\s*(\w+)\s*(<=|>=|<|>)\s*({_NUMBER})\s*(%|mm)?\s*", re.IGNORECASE)
 
 
 def similarity_report(
@@ -62,7 +64,7 @@ def labels_report(fixed: Image, moving: Image, stages: Stages) -> dict[str, Any]
         out["dice"][stage] = _mean(overlap)
         out["hd95_mm"][stage] = _mean(distance)
         if stage == "after":
-            out["dice"]["per_label"] = {str(code): value for code, value in overlap.items()}
+            out["dice"]["per_label"] = {str(code): _finite(v) for code, v in overlap.items()}
             out["hd95_mm"]["per_label"] = {str(code): _finite(v) for code, v in distance.items()}
     return out
 
@@ -90,8 +92,10 @@ def verdict(report: dict[str, Any], *, diffeo: bool) -> dict[str, Any]:
             doubts.append(f"{jacobian['folds_percent']:.2f} % of the voxels are folded.")
     if inverse["max_mm"] > 1:
         doubts.append(f"The inverse is off by up to {inverse['max_mm']:.2f} mm.")
-    labels = report["labels"]
-    if labels and labels["dice"]["after"] < labels["dice"]["before"]:
+    dice = report["labels"] and report["labels"]["dice"]
+    if dice and dice["after"] == 0:
+        doubts.append("The labels do not overlap at all; they may not belong to the images.")
+    elif dice and dice["after"] < dice["before"]:
         failures.append("Labels overlap less after the registration than before it.")
     points = report["points"]
     if points and points["tre_mm"]["after"] > points["tre_mm"]["before"]:
@@ -112,6 +116,12 @@ def parse_gate(text: str) -> tuple[str, str, float]:
             f"--fail-on '{text}' is not understood.",
             f"Write it like 'folds>0.1%'; names are {', '.join(GATES)}.",
         )
+    unit = GATES[match[1]][1]
+    if match[4] not in (None, unit):
+        raise RecipeError(
+            f"--fail-on '{text}': {match[1]} is not in {match[4]}.",
+            f"Write the number in {unit}." if unit else "Write the number alone.",
+        )
     return match[1], match[2], float(match[3])
 
 
@@ -123,11 +133,12 @@ def check_gate(report: dict[str, Any], text: str) -> None:
     """
     name, comparison, bound = parse_gate(text)
     value: Any = report
-    for key in GATES[name]:
+    for key in GATES[name][0]:
         value = value.get(key) if isinstance(value, dict) else None
     if value is None:
         raise GateError(
-            f"--fail-on '{text}': this run has no {name}.", "Give what it is measured on."
+            f"Quality gate '{text}': {name} could not be measured.",
+            "The files were written; look at them before using them.",
         )
     failed = {
         "<": value < bound,
@@ -143,9 +154,9 @@ def check_gate(report: dict[str, Any], text: str) -> None:
 
 
 def _mean(values: dict[int, float]) -> float | None:
-    finite = [v for v in values.values() if v == v]
+    finite = [v for v in values.values() if math.isfinite(v)]
     return sum(finite) / len(finite) if finite else None
 
 
 def _finite(value: float) -> float | None:
-    return value if value == value else None
+    return value if math.isfinite(value) else None

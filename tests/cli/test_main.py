@@ -1,0 +1,130 @@
+"""Errors, exit codes and help, common to all commands."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import regcli
+from regcli.cli import main as cli
+from regcli.errors import (
+    GateError,
+    InputError,
+    MemoryShortageError,
+    OutputError,
+    RecipeError,
+    RegcliError,
+    WeightsError,
+)
+
+COMMANDS = (("register",), ("apply",), ("jacobian",), ("info",), ("weights", "list"))
+
+
+@pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_gives_three_examples_and_fits_80_columns(run, command, flag):
+    told = run(*command, flag)
+    assert told.code == 0
+    assert told.out.count("  regcli ") + told.out.count("\n regcli ") >= 3
+    assert all(len(line) <= 80 for line in told.out.splitlines())
+
+
+def test_help_shows_what_arguments_stand_for(run):
+    told = run("register", "--help").out
+    assert "FIXED" in told
+    assert "MOVING" in told
+    assert "<path>" not in told.split("Options")[1]
+
+
+def test_no_arguments_at_all_show_the_help(run):
+    assert run().out == run("--help").out
+
+
+def test_version_is_one_line(run):
+    assert run("--version").out == f"regcli {regcli.__version__}\n"
+
+
+@pytest.mark.slow
+def test_help_takes_under_a_second_of_work_and_imports_no_torch():
+    code = (
+        "import sys; from regcli.__main__ import main; sys.argv[1:] = ['register', '-h']\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules, 'scipy' in sys.modules, file=sys.stderr)"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == ["False", "False"]
+    assert time.monotonic() - began < 2  # one on an idle machine
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("zzz",),
+        ("--zzz",),
+        ("weights",),
+        ("weights", "zzz"),
+        ("register",),
+        ("register", "one.nii.gz"),
+        ("register", "a", "b", "c"),
+        ("register", "a", "b", "--zzz"),
+        ("register", "a", "b", "--smoothness", "much"),
+        ("register", "a", "b", "--naming", "zzz"),
+        ("register", "a", "b", "--threads", "0"),
+        ("register", "a", "b", "--time-limit", "-1"),
+        ("apply", "a.nii.gz", "-o", "x"),
+        ("jacobian", "a.nii.gz"),
+        ("info",),
+    ],
+    ids=" ".join,
+)
+def test_usage_that_does_not_parse_is_two_lines_and_code_2(run, arguments):
+    assert run(*arguments).fails(2, "--help")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RecipeError, 2),
+        (InputError, 3),
+        (WeightsError, 3),
+        (OutputError, 4),
+        (MemoryShortageError, 5),
+        (GateError, 6),
+        (RegcliError, 1),
+    ],
+)
+def test_every_error_has_its_code(run, monkeypatch, error, code):
+    monkeypatch.setattr(cli, "app", _raising(error("This\nis wrong.", "Do [bold]that[/] :cat:.")))
+    told = run("info", "x")
+    assert told.fails(code)
+    assert told.err == "error: This is wrong.\nremedy: Do [bold]that[/] :cat:.\n"
+
+
+def test_a_bug_is_named_as_such_and_shows_its_traceback_only_on_request(run, monkeypatch):
+    monkeypatch.setattr(cli, "app", _raising(ZeroDivisionError("division by zero")))
+    assert run("info", "x").fails(1, "bug", "ZeroDivisionError", "--debug")
+    assert "Traceback" in run("info", "x", "--debug").err
+
+
+def test_memory_that_runs_out_is_code_5(run, monkeypatch):
+    monkeypatch.setattr(cli, "app", _raising(MemoryError()))
+    assert run("info", "x").fails(5)
+
+
+def test_a_path_is_printed_as_it_is(run, tmp_path):
+    name = "no [bold]such[/] \\[thing :cat: 'é\".nii.gz"
+    assert run("info", tmp_path / name).fails(3, name)
+
+
+def test_a_name_that_is_no_text_is_refused(run):
+    assert run("info", os.fsdecode(b"a\xff.nii.gz")).fails(3, "UTF-8")
+
+
+def _raising(error):
+    def app(args, prog_name, standalone_mode):
+        raise error
+
+    return app

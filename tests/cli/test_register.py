@@ -1,0 +1,278 @@
+"""regcli register."""
+
+import json
+import shlex
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scans import write_csv, write_voxels
+
+from regcli.registry import LINEAR
+
+DEFAULT = {
+    *("warped.nii.gz", "warp.nii.gz", "inverse_warp.nii.gz", "jacobian.nii.gz"),
+    *("affine.mat", "composite.h5", "inverse_composite.h5", "regcli.json", "regcli.log"),
+}
+QUICK = ("--transform", "translation")
+
+
+@pytest.fixture
+def register(run, scans, tmp_path):
+    """register("--json") registers the pair into `tmp_path / out`."""
+
+    def command(*options):
+        return run("register", scans.fixed, scans.moving, "-o", tmp_path / "out", *options)
+
+    return command
+
+
+def _report(folder):
+    return json.loads((folder / "regcli.json").read_text())
+
+
+def test_the_default_set_of_files_is_listed_on_stdout(register, tmp_path):
+    told = register()
+    assert told.code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == DEFAULT
+    assert set(told.out.split()) == {str(tmp_path / "out" / name) for name in DEFAULT}
+    assert "PASS" in told.err
+    assert "folds 0 %" in told.err
+
+
+def test_quiet_says_nothing_and_json_alone_is_on_stdout(register, tmp_path):
+    told = register("-q", "--json")
+    assert told.err == ""
+    assert json.loads(told.out) == _report(tmp_path / "out")
+
+
+def test_verbose_says_more(register):
+    assert "steps" in register("-v", *QUICK).err
+
+
+@pytest.mark.parametrize("transform", LINEAR)
+def test_a_linear_transform_writes_no_warp(register, tmp_path, transform):
+    assert register("--transform", transform).code == 0
+    out = tmp_path / "out"
+    deformable = {"warp.nii.gz", "inverse_warp.nii.gz", "jacobian.nii.gz"}
+    assert {path.name for path in out.iterdir()} == DEFAULT - deformable
+    assert _report(out)["jacobian"] is None
+
+
+def test_ants_naming_is_that_of_ants(register, tmp_path):
+    assert register("--naming", "ants", "-q").code == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"0GenericAffine.mat", "1Warp.nii.gz", "1InverseWarp.nii.gz", "Warped.nii.gz"} < names
+
+
+def test_extra_files_are_written_on_demand(finished):
+    report = _report(finished)
+    for kind in ("inverse_warped", "log_jacobian", "learn2reg"):
+        assert (finished / report["outputs"][kind].rpartition("/")[2]).is_file()
+
+
+def test_labels_and_points_are_measured_at_every_stage(finished):
+    report = _report(finished)
+    for values in (report["labels"]["dice"], report["points"]["tre_mm"]):
+        assert {"before", "linear", "after"} <= values.keys()
+    assert report["labels"]["dice"]["after"] > report["labels"]["dice"]["before"]
+    assert report["points"]["tre_mm"]["after"] < report["points"]["tre_mm"]["before"]
+
+
+def test_the_command_can_be_pasted_back(register, tmp_path):
+    register("--metric", "lncc:radius=3", "-q", "--log", tmp_path / "a log.txt")
+    words = shlex.split(_report(tmp_path / "out")["command"])
+    assert words[:2] == ["regcli", "register"]
+    assert str(tmp_path / "a log.txt") in words
+    assert (tmp_path / "a log.txt").read_text() == (tmp_path / "out" / "regcli.log").read_text()
+
+
+def test_an_earlier_record_is_a_recipe_and_flags_win_over_it(run, register, scans, tmp_path):
+    register(*QUICK, "--seed", "7", "-q")
+    record = tmp_path / "out" / "regcli.json"
+    again = ("register", scans.fixed, scans.moving, "-q", "--config", record)
+    assert run(*again, "-o", tmp_path / "again").code == 0
+    assert _report(tmp_path / "again")["recipe"] == _report(tmp_path / "out")["recipe"]
+    assert run(*again, "-o", tmp_path / "other", "--transform", "rigid").code == 0
+    recipe = _report(tmp_path / "other")["recipe"]
+    assert (recipe["transform"], recipe["seed"]) == ("rigid", 7)
+
+
+def test_toml_is_a_recipe(register, tmp_path):
+    (tmp_path / "recipe.toml").write_text('transform = "translation"\nmetric = "ncc"\n')
+    assert register("--config", tmp_path / "recipe.toml", "-q").code == 0
+    assert _report(tmp_path / "out")["recipe"]["metric"] == ["ncc"]
+
+
+def test_a_result_is_replaced_only_by_force_and_then_as_a_whole(register, tmp_path):
+    out = tmp_path / "out"
+    assert register("-q").code == 0
+    (out / "notes.txt").write_text("mine")
+    assert register(*QUICK).fails(4, "--force")
+    assert {path.name for path in out.iterdir()} == DEFAULT | {"notes.txt"}
+    assert register(*QUICK, "--force", "-q").code == 0
+    assert not (out / "warp.nii.gz").exists()
+    assert (out / "notes.txt").exists()
+
+
+def test_force_does_not_write_over_an_input(run, scans, result):
+    told = run("register", scans.fixed, result / "warped.nii.gz", "-o", result, "--force")
+    assert told.fails(4, "input")
+    assert (result / "regcli.json").exists()
+
+
+def test_a_quality_gate_ends_in_6_with_the_result_written_and_told(register, tmp_path):
+    told = register(*QUICK, "-q", "--json", "--fail-on", "ncc<2")
+    assert told.code == 6
+    assert told.err.startswith("error: Quality gate")
+    assert len(told.err.splitlines()) == 2
+    assert json.loads(told.out) == _report(tmp_path / "out")
+
+
+@pytest.mark.parametrize("gate", ["folds>0.1%", "ndv > 5", "inverse>=1e1mm", "sdlogj>9", "ncc<-1"])
+def test_a_gate_that_is_passed_changes_nothing(register, gate):
+    assert register("-q", "--fail-on", gate).code == 0
+
+
+def test_a_time_limit_gives_the_best_so_far(register, tmp_path):
+    assert register("--time-limit", "0.001").code == 0
+    assert _report(tmp_path / "out")["stopped"] == "time"
+
+
+def test_odd_paths_are_no_obstacle(run, scans, tmp_path):
+    folder = tmp_path / "a [bold]\\[b] 'c' \"d\" é :cat: $HOME"
+    folder.mkdir()
+    moving = folder / "moving (1).nii.gz"
+    moving.write_bytes(scans.moving.read_bytes())
+    told = run("register", scans.fixed, moving, "-o", folder / "o u t", *QUICK)
+    assert told.code == 0
+    assert str(moving) in told.err
+    assert all(path.startswith(str(folder)) for path in told.out.splitlines())
+
+
+def test_the_default_folder_is_named_after_the_images(run, scans, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("register", scans.fixed, scans.moving, *QUICK, "-q").code == 0
+    assert (tmp_path / "moving_to_fixed" / "regcli.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--model", "zzz"),
+        ("--transform", "zzz"),
+        ("--transform", "diffeo:zzz=1"),
+        ("--init", "zzz"),
+        ("--metric", "zzz"),
+        ("--metric", "lncc:radius=x"),
+        ("--metric", "lncc:zzz=1"),
+        ("--metric", "auto", "--metric", "mi"),
+        ("--transform", "rigid", "--metric", "mi", "--metric", "ncc"),
+        ("--transform", "rigid", "--smoothness", "2"),
+        ("--transform", "rigid", "--init", "none"),
+        ("--transform", "rigid", "--write", "log_jacobian"),
+        ("--transform", "rigid", "--fail-on", "folds>0"),
+        ("--regularizer", "zzz"),
+        ("--smoothness", "-1"),
+        ("--iterations", "10x"),
+        ("--iterations", "10x10", "--levels", "1"),
+        ("--levels", "1x2"),
+        ("--threads", "99999"),
+        ("--write", "zzz"),
+        ("--preset", "zzz"),
+        ("--fail-on", "zzz>1"),
+        ("--fail-on", "folds"),
+        ("--fail-on", "folds>e"),
+        ("--fail-on", "folds>1mm"),
+        ("--fail-on", "inverse>1%"),
+        ("--fail-on", "dice<0.7"),
+        ("--fail-on", "tre>1"),
+        ("--frame", "0"),
+        ("--frame", "last"),
+        ("--points-space", "lps"),
+        ("--log", "no/such/folder.log"),
+        ("-q", "-v"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_can_not_act_are_refused_before_anything_is_made(register, tmp_path, options):
+    assert register(*options).fails(2)
+    assert not (tmp_path / "out").exists()
+
+
+def _bad_files(folder, scans):
+    fixed, raw = scans.truth.fixed, scans.fixed.read_bytes()
+    voxels, affine = fixed.data[0].clone(), fixed.space.affine.numpy()
+    (folder / "empty.nii.gz").touch()
+    (folder / "junk.nii.gz").write_bytes(b"junk" * 99)
+    (folder / "cut.nii.gz").write_bytes(raw[: len(raw) // 2])
+    (folder / "folder.nii.gz").mkdir()
+    (folder / "image.txt").write_bytes(raw)
+    write_voxels(folder / "flat.nii.gz", torch.ones_like(voxels), fixed)
+    voxels[3, 3, 3] = torch.nan
+    write_voxels(folder / "nan.nii.gz", voxels, fixed, "float32")
+    colours = np.zeros(voxels.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colours, affine), folder / "colours.nii.gz")
+    nib.save(nib.Nifti1Image(np.ones((4, 5, 6, 2), np.int16), affine), folder / "two.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("absent.nii.gz", "exist"),
+        ("a" * 300 + ".nii.gz", "long"),
+        ("empty.nii.gz", "empty"),
+        ("junk.nii.gz", "gzip"),
+        ("cut.nii.gz", "short"),
+        ("folder.nii.gz", "folder"),
+        ("image.txt", "format"),
+        ("flat.nii.gz", "constant"),
+        ("nan.nii.gz", "NaN"),
+        ("colours.nii.gz", "RGB"),
+        ("two.nii.gz", "--frame"),
+    ],
+)
+def test_an_image_that_can_not_be_used_is_code_3(run, scans, tmp_path, name, word):
+    _bad_files(tmp_path, scans)
+    out = tmp_path / "out"
+    assert run("register", scans.fixed, tmp_path / name, "-o", out).fails(3, name, word)
+    assert run("register", tmp_path / name, scans.moving, "-o", out).fails(3, name, word)
+    assert not out.exists()
+
+
+def test_masks_labels_and_points_that_do_not_fit_are_code_3(register, scans, tmp_path):
+    labels = tmp_path / "labels.nii.gz"
+    other = (scans.truth.fixed_labels.data[0] > 0) * 999
+    write_voxels(labels, other, scans.truth.fixed_labels)
+    write_csv(tmp_path / "few.csv", scans.truth.points[:3])
+    (tmp_path / "words.csv").write_text("x,y,z\n1,2,three\n")
+    cases = {
+        "grid": ("--fixed-mask", scans.moving),
+        "common": ("--fixed-labels", labels, "--moving-labels", scans.moving_labels),
+        "points": ("--fixed-points", tmp_path / "few.csv", "--moving-points", scans.moving_points),
+        "row": ("--fixed-points", tmp_path / "words.csv", "--moving-points", scans.moving_points),
+        "linear": ("--init", scans.fixed_points),
+    }
+    for word, options in cases.items():
+        assert register(*options).fails(3, "" if word == "linear" else word)
+        assert not (tmp_path / "out").exists()
+
+
+def test_images_that_never_meet_are_refused(run, scans, tmp_path):
+    image = nib.load(scans.moving)
+    affine = image.affine.copy()
+    affine[0, 3] += 5000
+    far = tmp_path / "far.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), far)
+    out = tmp_path / "out"
+    assert run("register", scans.fixed, far, "-o", out, "--init", "none").fails(3, "overlap")
+    told = run("register", scans.fixed, far, "-o", out, "--init", "header", "-q", *QUICK)
+    assert told.fails(3, "--init auto")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/x", "a" * 300])
+def test_an_impossible_output_folder_is_code_4(run, scans, tmp_path, place):
+    (tmp_path / "file").touch()
+    assert run("register", scans.fixed, scans.moving, "-o", tmp_path / place).fails(4, "-o")

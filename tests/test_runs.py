@@ -1,0 +1,248 @@
+"""A registration leaves all of its files or none, and files that other tools read the same way."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scans import write_pair
+
+from regcli.errors import InputError
+from regcli.job import Job
+from regcli.recipe import RegisterRecipe
+from regcli.runs import register_files
+
+KEYS = {
+    *("version", "command", "recipe", "seed", "device", "threads", "fixed", "moving", "weights"),
+    *("direction", "space", "units", "outputs", "seconds", "peak_memory_mb", "similarity"),
+    *("jacobian", "inverse", "solver", "labels", "points", "verdict", "warnings"),
+}
+# A registration that kills itself: argv is fixed, moving, out, when. As nothing but kill -9 would.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from regcli.job import Job
+from regcli.runs import register_files
+
+fixed, moving, out, when = sys.argv[1:]
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def progress(stage, share):
+    if stage == when:
+        die()
+
+if when == "renaming":
+    replace, renamed = Path.replace, []
+
+    def last(self, target):
+        if len(renamed) == 4:
+            die()
+        renamed.append(target)
+        return replace(self, target)
+
+    Path.replace = last
+register_files(Job(Path(fixed), Path(moving), Path(out)), progress)
+"""
+
+
+def _silent(stage, share):
+    pass
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    return write_pair(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def job(scans):
+    return Job(
+        scans.fixed,
+        scans.moving,
+        scans.fixed.parent / "out",
+        fixed_labels=scans.fixed_labels,
+        moving_labels=scans.moving_labels,
+        fixed_points=scans.fixed_points,
+        moving_points=scans.moving_points,
+    )
+
+
+@pytest.fixture(scope="module")
+def report(job):
+    return register_files(job, _silent)
+
+
+def test_the_record_has_every_key_of_the_contract(report, job):
+    assert json.loads((job.out / "regcli.json").read_text()) == report
+    assert report.keys() >= KEYS
+    assert report["fixed"].keys() >= {"path", "sha256", "shape", "spacing"}
+    assert list(report["seconds"]) == ["read", "linear", "features", "solve", "write", "total"]
+    assert report["similarity"].keys() >= {"name", "before", "linear", "after"}
+    assert report["jacobian"].keys() >= {"folds_percent", "ndv_percent", "min", "max", "sdlogj"}
+    assert report["inverse"].keys() == {"mean_mm", "max_mm"}
+    for level in report["solver"]:
+        assert level.keys() == {"stage", "level", "shape", "steps", "converged", "residuals"}
+    assert report["labels"]["dice"].keys() == {"before", "linear", "after", "per_label"}
+    assert report["points"]["tre_mm"].keys() == {"before", "linear", "after"}
+    assert report["peak_memory_mb"].keys() == {"cpu", "cuda"}
+    assert report["verdict"]["status"] == "PASS"
+
+
+def test_every_file_of_the_record_is_there_and_nothing_else(report, job):
+    assert {str(path) for path in job.out.iterdir()} == set(report["outputs"].values())
+
+
+def test_the_record_holds_no_number_that_json_lacks(job, report):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    json.loads((job.out / "regcli.json").read_text(), parse_constant=refuse)
+
+
+def _range_share(one, other):
+    return float(np.abs(one - other).max() / (other.max() - other.min()))
+
+
+def _resampled(scans, transform):
+    fixed, moving = (
+        sitk.ReadImage(str(path), sitk.sitkFloat32) for path in (scans.fixed, scans.moving)
+    )
+    return sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform))
+
+
+def _warped(job):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(job.out / "warped.nii.gz"), sitk.sitkFloat32))
+
+
+def test_simpleitk_makes_the_warped_image_of_the_composite(report, job, scans):
+    composite = sitk.ReadTransform(str(job.out / "composite.h5"))
+    assert _range_share(_resampled(scans, composite), _warped(job)) < 1e-3
+
+
+def test_simpleitk_makes_the_warped_image_of_warp_and_affine(report, job, scans):
+    field = sitk.ReadImage(str(job.out / "warp.nii.gz"), sitk.sitkVectorFloat64)
+    affine = sitk.ReadTransform(str(job.out / "affine.mat"))
+    chain = sitk.CompositeTransform([affine, sitk.DisplacementFieldTransform(field)])
+    assert _range_share(_resampled(scans, chain), _warped(job)) < 1e-3
+
+
+@pytest.mark.slow
+def test_ants_makes_the_warped_image_of_warp_and_affine(report, job, scans):
+    ants = pytest.importorskip("ants")
+    moved = ants.apply_transforms(
+        ants.image_read(str(scans.fixed)),
+        ants.image_read(str(scans.moving)),
+        [str(job.out / "warp.nii.gz"), str(job.out / "affine.mat")],
+    )
+    assert _range_share(moved.numpy().transpose(2, 1, 0), _warped(job)) < 1e-3
+
+
+def test_the_inverse_files_undo_the_map(report, job, scans):
+    forth, back = (
+        sitk.ReadTransform(str(job.out / f"{name}composite.h5")) for name in ("", "inverse_")
+    )
+    affine = sitk.ReadTransform(str(job.out / "affine.mat"))
+    fixed = sitk.ReadImage(str(scans.fixed))
+    for voxel in ((12, 15, 13), (8, 10, 9), (17, 20, 18), (10, 22, 14)):
+        goal = affine.TransformPoint(fixed.TransformIndexToPhysicalPoint(voxel))
+        again = forth.TransformPoint(back.TransformPoint(goal))
+        assert np.linalg.norm(np.subtract(again, goal)) < 0.05
+
+
+def test_a_failure_while_computing_leaves_no_folder(scans, tmp_path):
+    out = tmp_path / "below" / "out"
+
+    def fail(stage, share):
+        if stage == "diffeo":
+            raise InputError("It broke.", "Mend it.")
+
+    with pytest.raises(InputError):
+        register_files(Job(scans.fixed, scans.moving, out), fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_torch_is_left_as_it_was(scans, tmp_path):
+    import torch
+
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    recipe = RegisterRecipe(transform="translation", threads=1, deterministic=True)
+    found = register_files(Job(scans.fixed, scans.moving, tmp_path / "out", recipe), _silent)
+    assert found["threads"] == 1
+    assert before == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+
+
+@pytest.mark.parametrize("when", ["diffeo", "write", "renaming"])
+def test_after_kill_9_no_half_file_has_a_final_name(scans, report, job, tmp_path, when):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, scans.fixed, scans.moving, out, when]
+    done = subprocess.run(list(map(str, command)), capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = {path.name for path in out.iterdir() if path.is_file()}
+    assert "regcli.json" not in left
+    assert bool(left) == (when == "renaming")
+    for name in left - {"regcli.log"}:  # whole, if any
+        assert (out / name).stat().st_size == pytest.approx(
+            (job.out / name).stat().st_size, rel=0.02
+        )
+    assert any(path.name.startswith(".regcli-") for path in out.iterdir())
+    found = register_files(Job(scans.fixed, scans.moving, out, force=bool(left)), _silent)
+    assert {str(path) for path in out.iterdir()} == set(found["outputs"].values())
+
+
+def _start(scans, out, *options):
+    command = [sys.executable, "-m", "regcli", "register", scans.fixed, scans.moving, "-o", out]
+    return subprocess.Popen(
+        list(map(str, [*command, *options])),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _until(found, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_cleans_up_and_ends_in_130(scans, tmp_path, sent):
+    out = tmp_path / "out"
+    long = ("--iterations", "100000", "--levels", "1", "--tol", "1e-30", "-q")
+    process = _start(scans, out, *long)
+    _until(lambda: list(out.glob(".regcli-*")))
+    time.sleep(0.3)
+    process.send_signal(sent)
+    told, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == ""
+    assert [line.split()[0] for line in said.splitlines()] == ["error:", "remedy:"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_runs_into_one_folder_leave_one_whole_result(scans, tmp_path):
+    out = tmp_path / "out"
+    both = [_start(scans, out, "-q", "--force", "--transform", "rigid") for _ in range(2)]
+    texts = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    listed = json.loads((out / "regcli.json").read_text())["outputs"].values()
+    assert {str(path) for path in out.iterdir()} == set(listed)
+
+
+def test_a_reader_that_stops_early_is_no_error(scans, tmp_path):
+    process = _start(scans, tmp_path / "out", "-q", "--transform", "translation", "--json")
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert process.returncode == 0
+    with process.stderr as said:
+        assert said.read() == ""
+    assert Path(tmp_path / "out" / "regcli.json").is_file()
