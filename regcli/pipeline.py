@@ -113,7 +113,10 @@ def _register(
     clock = time.monotonic()
     fixed_ready = prepare(fixed, masks.fixed, device)
     moving_ready = prepare(moving, masks.moving, device)
-    low_f, high_f, low_m, high_m = (*robust_range(fixed.data), *robust_range(moving.data))
+    low_f, high_f, low_m, high_m = (
+        *robust_range(fixed.data, masks.fixed),
+        *robust_range(moving.data, masks.moving),
+    )
     notes = [
         f"Intensities that count: {low_f:.4g} to {high_f:.4g} (fixed), "
         f"{low_m:.4g} to {high_m:.4g} (moving)."
@@ -176,8 +179,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(
             f"There is no device '{name}' on this machine.", "Use --device auto or --device cpu."
         ) from error
@@ -242,7 +245,7 @@ def _check(fixed: Image, moving: Image, masks: Masks, recipe: RegisterRecipe) ->
             )
         if mask is not None and not bool((mask > 0).any()):
             raise InputError(f"The {name} mask is empty.", "Give a mask with voxels above 0.")
-    if fixed.space.solid != moving.space.solid and not all(fixed.space.solid):
+    if fixed.space.solid != moving.space.solid:
         raise InputError(
             f"The fixed image is {_dimension(fixed)}, the moving one {_dimension(moving)}.",
             "Register images of the same dimension, sliced along the same axis.",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
 MODELS = ("auto", "classical")
+INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,23 @@ class RegisterRecipe:
             if spec != "auto":
                 registry.parse(registry.SIMILARITIES, spec)
         registry.parse(registry.REGULARIZERS, self.regularizer)
-        if self.smoothness <= 0:
-            raise RecipeError(f"--smoothness {self.smoothness:g} is not positive.", "1 is normal.")
+        if not self.metric:
+            raise RecipeError("The recipe names no metric.", "Name some, or use auto.")
+        if not 0 < self.smoothness < math.inf:
+            raise RecipeError(
+                f"--smoothness {self.smoothness:g} is not a positive number.", "1 is normal."
+            )
+        if not 0 <= self.tol < 1:
+            raise RecipeError(f"--tol {self.tol:g} is not between 0 and 1.", "0.0002 is normal.")
+        if self.threads < 0:
+            raise RecipeError(f"{self.threads} threads.", "Use a number from 1 up, or 0 for all.")
+        _one_of("interp", self.interpolation, INTERPOLATIONS)
         if self.iterations and self.levels and len(self.iterations) != len(self.levels):
             raise RecipeError(
                 f"{len(self.iterations)} numbers of iterations for {len(self.levels)} levels.",
                 "Give --iterations and --levels equally many numbers.",
             )
-        if any(n < 0 for n in self.iterations) or any(n < 1 for n in self.levels):
+        if any(n < 1 for n in (*self.iterations, *self.levels)):
             raise RecipeError("Iterations or levels below their least.", "Use numbers from 1 up.")
         if list(self.levels) != sorted(self.levels, reverse=True):
             raise RecipeError(
@@ -148,7 +159,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             content = json.loads(text)
-            return content.get("recipe", content)
+            content = content.get("recipe", content) if isinstance(content, dict) else content
+            if not isinstance(content, dict):
+                raise InputError(f"{path} is not a recipe.", "Give TOML, or regcli.json.")
+            return content
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.", "Give a recipe that exists.") from error

@@ -6,6 +6,7 @@ An entry is "module:Class", or "module:Class:option=value" where several names s
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
@@ -93,7 +94,10 @@ def _convert(text: str, kind: Any, spec: str) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        return kind(text)
+        value = kind(text)
+        if kind in (int, float) and not 0 < value < math.inf:  # every number is a size or a weight
+            raise RecipeError(f"'{spec}': {text} is not a positive number.", "Give one above 0.")
+        return value
     except (ValueError, KeyError) as error:
         raise RecipeError(
             f"'{spec}': '{text}' is not a {kind.__name__}.", "Give a value of that type."

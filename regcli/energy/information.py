@@ -12,9 +12,13 @@ from regcli.ops.match import Quadratic, joint_histogram, lookup, pointwise
 
 @dataclass(frozen=True)
 class MI(Similarity):
-    """Minus the mutual information, times the number of voxels.
+    """1 minus the share of the fixed entropy that the moved image tells, times the voxels.
 
-    Its derivative by a moved intensity is minus the score d/dm log p(f, m) / p(m). The curvature
+    That is the mutual information over the entropy of the fixed image where both overlap. The
+    information alone grows where the overlap loses background: it preferred heads turned by 180
+    degrees, or moved by a voxel, to the right place.
+
+    The derivative by a moved intensity is minus the score d/dm log p(f, m) / p(m). The curvature
     is the Fisher information of m given f, the mean square of that score: Gauss-Newton for a
     likelihood.
 
@@ -27,7 +31,7 @@ class MI(Similarity):
     """
 
     bins: int = 32
-    weight: float = 0.1
+    weight: float = 0.25
 
     def describe(self, image: Tensor) -> Tensor:
         """See Similarity."""
@@ -44,6 +48,7 @@ class MI(Similarity):
         information = (joint * (joint / (p_f * p_m)).log()).sum()
         score = torch.gradient((joint / p_m).log(), dim=1)[0] * (self.bins - 1)
         fisher = (joint * score.square()).sum(1, keepdim=True) / p_f
-        slope = lookup(fixed, moved, -self.weight * weight, score)
-        curvature = lookup(fixed, moved, self.weight * weight, fisher.expand_as(score).contiguous())
-        return pointwise(-self.weight * n * information, moved, slope, curvature)
+        scale = self.weight / float(-(p_f * p_f.log()).sum())
+        slope = lookup(fixed, moved, -scale * weight, score)
+        curvature = lookup(fixed, moved, scale * weight, fisher.expand_as(score).contiguous())
+        return pointwise(n * (self.weight - scale * information), moved, slope, curvature)

@@ -32,6 +32,6 @@ def local_correlation(fixed: Prepared, moving: Prepared, affine: Tensor) -> floa
     total = float(weight.sum())
     if total == 0:
         return 0.0
-    floor = 1e-3 * float(coarse.data.var())
+    floor = 1e-6 * float(coarse.data.var())  # flat windows say nothing either way
     energy, _, _ = correlation_derivatives(coarse.data, other.data, weight, 2, floor)
     return 1 - float(energy) / total

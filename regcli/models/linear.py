@@ -8,6 +8,7 @@ from torch import Tensor
 
 from regcli.energy.base import Similarity
 from regcli.energy.regularizers import Diffusion
+from regcli.image import Space, transform_points
 from regcli.models.force import GaussNewtonForce
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Level, Registration, Trace, Watch, paired
@@ -15,8 +16,13 @@ from regcli.solve.descent import LevenbergMarquardt
 from regcli.transforms.linear import Linear, frame
 
 _ORDER = ("translation", "rigid", "similarity", "affine")
-_POOR = -0.3
+_POOR = 0.88  # energy per voxel of a start that hardly fits
 _COARSE = 20  # voxels along an average axis of the level on which starts are compared
+# Across contrasts, a head turned by 180 degrees can fit up to 3 % better than the right one on
+# that level; starts as close as this are compared again on a finer one.
+_CLOSE, _FINER = 0.1, 40
+_RIGID = (("translation", 5), ("rigid", 15))  # steps of each family in turn
+_SCALED = (*_RIGID, ("similarity", 15))  # on the finer level, another size would decide
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,16 @@ def start(
     spacing = typical_extent(fixed) / _COARSE
     coarse, other = fixed.at(spacing), moving.at(spacing)
     starts = _refined(coarse, other, similarity, matrices, watch)
-    best = min(starts, key=lambda s: s.energy)
-    if init == "auto" and best.energy > _POOR:
-        turns = _turns(fixed, moving)
-        best = min(
-            [best, *_refined(coarse, other, similarity, turns, watch)], key=lambda s: s.energy
-        )
-    return best
+    if init == "auto" and min(s.energy for s in starts) > _POOR:
+        starts += _refined(coarse, other, similarity, _turns(fixed, moving), watch)
+    finalists = _finalists(starts, coarse.space)
+    if len(finalists) > 1:
+        matrices = {s.name: s.matrix for s in finalists}
+        fine, other = (image.at(typical_extent(fixed) / _FINER) for image in (fixed, moving))
+        again = _refined(fine, other, similarity, matrices, watch, _SCALED)
+        energies = {s.name: s.energy for s in again}
+        return min(finalists, key=lambda s: energies[s.name])
+    return finalists[0]
 
 
 def align(
@@ -117,14 +126,15 @@ def _refined(
     similarity: Similarity,
     matrices: dict[str, Tensor],
     watch: Watch,
+    families: tuple[tuple[str, int], ...] = _RIGID,
 ) -> list[Start]:
-    """Each matrix after a few rigid steps, with its energy."""
+    """Each matrix after a few steps, with its energy."""
     force = GaussNewtonForce((similarity,), Diffusion())
     voxels = float(fixed.weights.sum())
     out = []
     for name, matrix in matrices.items():
         y, energy = torch.eye(4, dtype=torch.float64), 0.0
-        for family, steps in (("translation", 5), ("rigid", 15)):
+        for family, steps in families:
             transform = Linear(family)
             problem = force.problem(paired(fixed, moving, matrix), transform)
             going = watch.steps("start", len(out) / len(matrices), 0.0)
@@ -132,6 +142,21 @@ def _refined(
             y, energy = solution.y, solution.energy
         out.append(Start(name, matrix @ y, energy / voxels))
     return out
+
+
+def _finalists(starts: list[Start], space: Space) -> list[Start]:
+    """The starts that fit about as well as the best one, but each place only once."""
+    starts = sorted(starts, key=lambda s: s.energy)
+    limit = starts[0].energy + _CLOSE * abs(starts[0].energy)
+    last = [float(n - 1) for n in space.shape]
+    corners = space.voxel_to_world(torch.cartesian_prod(*(torch.tensor([0, n]) for n in last)))
+    kept: list[Start] = []
+    for candidate in (s for s in starts if s.energy <= limit):
+        places = [transform_points(s.matrix, corners) for s in (candidate, *kept)]
+        gaps = [float((places[0] - place).norm(dim=1).max()) for place in places[1:]]
+        if all(gap > 2 * max(space.spacing) for gap in gaps):
+            kept.append(candidate)
+    return kept
 
 
 def _moments(fixed: Prepared, moving: Prepared) -> dict[str, Tensor]:

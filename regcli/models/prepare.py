@@ -11,16 +11,17 @@ _SAMPLE = 2_000_000  # voxels that decide a percentile: more change its fourth d
 FOREGROUND = 0.05  # of the robust range
 
 
-def robust_range(data: Tensor) -> tuple[float, float]:
+def robust_range(data: Tensor, mask: Tensor | None = None) -> tuple[float, float]:
     """1st and 99.9th percentile of the voxels above the least value, which counts as background.
 
     Args:
         data: Intensities, any shape.
+        mask: Only voxels where it is above 0 count; of the same shape, or None.
 
     Returns:
         Low and high, low < high unless the image is constant.
     """
-    values = data.flatten().to(torch.float32)
+    values = (data.flatten() if mask is None else data[mask > 0]).to(torch.float32)
     least, greatest = float(values.min()), float(values.max())
     values = values[values > least]
     if len(values) == 0:
@@ -39,7 +40,7 @@ def prepare(image: Image, mask: Tensor | None, device: torch.device) -> Prepared
         mask: (1, I, J, K) on the image's grid, what counts in the loss; or None.
         device: Where to compute.
     """
-    low, high = robust_range(image.data)
+    low, high = robust_range(image.data, mask)
     space = image.space.canonical()
     data = rearrange(image.data.to(torch.float32), image.space, space)
     data = ((data - low) / max(high - low, 1e-12)).clamp_(0, 1)[None].to(device)

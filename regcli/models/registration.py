@@ -113,7 +113,7 @@ class Registration:
         y: Tensor | None = None
         space: Space | None = None
         traces = []
-        work = [level.solver.steps / level.spacing_mm**3 for level in self.levels]
+        work = [(level.solver.steps + 1) / level.spacing_mm**3 for level in self.levels]
         for number, level in enumerate(self.levels):
             if y is not None and watch.expired:
                 break

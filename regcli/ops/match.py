@@ -92,7 +92,8 @@ def correlation_derivatives(
         moved: (1, 1, I, J, K).
         weight: (1, 1, I, J, K): of a voxel inside windows, and of the window centred on it.
         radius: Of the windows, voxels.
-        floor: Variance added to every window, so that flat ones pull at nothing.
+        floor: Added to the variances and the covariance of every window, so that flat ones count
+            as matching and pull at nothing.
 
     Returns:
         () float64, and two (1, 1, I, J, K).
@@ -124,7 +125,7 @@ def _correlation_reference(
     ff = (sff - n * mean_f * mean_f).clamp(min=0) + n * floor
     mm = (smm - n * mean_m * mean_m).clamp(min=0) + n * floor
     a = (ff * mm).rsqrt()
-    rho = (sfm - n * mean_f * mean_m) * a
+    rho = (sfm - n * mean_f * mean_m + n * floor) * a
     value = (valid * w * (1 - rho)).sum(dtype=torch.float64)
     b = rho / mm
     stack = torch.cat([a, a * mean_f, b, b * mean_m, 1 / mm], dim=1) * (valid * w)

@@ -41,7 +41,7 @@ class Relaxation(Solver):
                     best, previous, lowest = y, lowest, recent
                 else:
                     previous = lowest
-                if step and previous - recent < self.tol * self.window * abs(previous):
+                if step and previous - recent <= self.tol * self.window * abs(previous):
                     stopped = "converged"
                     break
             if step == self.steps:
@@ -61,7 +61,8 @@ class LevenbergMarquardt(Solver):
 
     Attributes:
         steps: Most evaluations.
-        tol: Stop when a step lowers the energy by less than this, relatively, twice in a row.
+        tol: Stop when three steps in a row lower the energy by less than this, relatively, or not
+            at all.
         damping: Of the first step.
     """
 

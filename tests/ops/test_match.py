@@ -106,7 +106,8 @@ def plain_correlation(fixed, moved, weight, radius, floor):
             continue
         f, m = f - (w * f).sum() / n, m - (w * m).sum() / n
         ff, mm = (w * f * f).sum() + n * floor, (w * m * m).sum() + n * floor
-        total = total + weight[0, 0][tuple(x)] * (1 - (w * f * m).sum() / (ff * mm).sqrt())
+        fm = (w * f * m).sum() + n * floor
+        total = total + weight[0, 0][tuple(x)] * (1 - fm / (ff * mm).sqrt())
     return total
 
 
@@ -118,7 +119,9 @@ def test_slope_of_the_correlation_is_that_of_its_plain_definition(shape):
     (wanted,) = torch.autograd.grad(value, m)
     energy, slope, _ = ops.correlation_derivatives(fixed, moved, weight, 2, 1e-3)
     assert float(energy) == pytest.approx(float(value.detach()), rel=1e-5)
-    torch.testing.assert_close(slope.double(), wanted, atol=1e-3 * float(wanted.abs().max()), rtol=0)
+    torch.testing.assert_close(
+        slope.double(), wanted, atol=1e-3 * float(wanted.abs().max()), rtol=0
+    )
 
 
 def test_identical_images_correlate_and_flat_ones_pull_at_nothing():
@@ -181,9 +184,7 @@ def test_additive_solves_with_the_jacobian(shape):
     assert float(torch.linalg.det(J).min()) > 0.1
     g, A = ops.additive(model, u).g[0].double(), full(ops.additive(model, u).A)[0].double()
     before = model.g[0].double().movedim(0, -1)[..., None]
-    torch.testing.assert_close(
-        g.movedim(0, -1), (B.mT @ before)[..., 0], atol=1e-3, rtol=1e-3
-    )
+    torch.testing.assert_close(g.movedim(0, -1), (B.mT @ before)[..., 0], atol=1e-3, rtol=1e-3)
     wanted = B.mT @ full(model.A)[0].double().movedim((0, 1), (-2, -1)) @ B
     torch.testing.assert_close(A.movedim((0, 1), (-2, -1)), wanted, atol=1e-3, rtol=1e-3)
 

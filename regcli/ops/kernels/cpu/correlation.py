@@ -24,7 +24,7 @@ def windows(lo, hi, sums, weight, floor, out, loss):
 
     sums (6, I, J, K): window sums of `products`. The window at x counts weight[x] (1 - rho).
     out[0..4]: a = 1/(|f||m|), a mean(f), b = rho/|m|^2, b mean(m), 1/|m|^2; all times the weight.
-    floor: variance added per voxel, so that flat windows pull at nothing.
+    floor: added to both variances and the covariance, per voxel: flat windows count as matching.
     """
     for i in range(lo, hi):
         total = 0.0
@@ -38,7 +38,7 @@ def windows(lo, hi, sums, weight, floor, out, loss):
                 mean_f, mean_m = sums[1, i, j, k] / n, sums[2, i, j, k] / n
                 ff = max(sums[3, i, j, k] - n * mean_f * mean_f, 0.0) + n * floor
                 mm = max(sums[4, i, j, k] - n * mean_m * mean_m, 0.0) + n * floor
-                fm = sums[5, i, j, k] - n * mean_f * mean_m
+                fm = sums[5, i, j, k] - n * mean_f * mean_m + n * floor
                 a = 1.0 / (ff * mm) ** 0.5
                 rho = fm * a
                 total += w * (1.0 - rho)

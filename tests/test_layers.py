@@ -1,0 +1,96 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "regcli"
+LAYERS = """
+errors
+registry
+recipe
+ops
+image
+transforms energy nets solve warp
+models io evaluate
+pipeline
+job
+results runs carry volume facts shelf
+train batch
+cli
+__main__
+"""
+RANK = {name: n for n, line in enumerate(LAYERS.split("\n")) for name in line.split()}
+SIBLINGS = {("runs", "results"), ("volume", "carry")}  # the first may import the second
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def module(path):
+    return ".".join(("regcli", *path.relative_to(ROOT).with_suffix("").parts))
+
+
+def imports(path):
+    """Absolute dotted names, `from a import b` as a.b, wherever they stand in the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parts(names):
+    """Top parts of regcli that the names belong to; regcli itself holds only its version."""
+    return {n.split(".")[1] for n in names if n.startswith("regcli.")} - {"__version__"}
+
+
+def test_every_module_has_a_layer():
+    assert parts(module(path) for path in FILES) - {"__init__"} <= set(RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_a_module_imports_only_from_lower_layers(path):
+    own = module(path).split(".")[1]
+    for other in parts(imports(path)) - {own}:
+        lower = own != "__init__" and RANK[other] < RANK[own]
+        assert lower or (own, other) in SIBLINGS, f"{own} imports {other}"
+
+
+def test_only_ops_knows_that_kernels_exist():
+    for path in FILES:
+        inside = module(path).startswith("regcli.ops.kernels.")
+        for name in imports(path):
+            if inside:
+                assert not name.startswith("regcli.") or name.startswith("regcli.ops.kernels.")
+            elif not module(path).startswith("regcli.ops."):
+                assert not name.startswith("regcli.ops.kernels"), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("library", ["SimpleITK", "nibabel"])
+def test_solving_needs_no_file_library(library):
+    for path in FILES:
+        part = module(path).split(".")[1]
+        if any(name.split(".")[0] == library for name in imports(path)):
+            assert part in ("io", "evaluate"), f"{path} imports {library}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import regcli.cli.main",
+        "import regcli.registry, regcli.recipe, regcli.errors",
+        "import typer.testing, regcli.cli.main as m\n"
+        "result = typer.testing.CliRunner().invoke(m.app, ['--help'])\n"
+        "assert result.exit_code == 0, result.output",
+        "import typer.testing, regcli.cli.main as m\n"
+        "result = typer.testing.CliRunner().invoke(m.app, ['register', '--help'])\n"
+        "assert result.exit_code == 0, result.output",
+    ],
+    ids=["cli", "registry", "help", "register --help"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code):
+    heavy = "{'torch', 'numba', 'numpy', 'scipy', 'nibabel', 'SimpleITK'}"
+    check = f"{code}\nimport sys\nfound = {heavy} & set(sys.modules)\nassert not found, found"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

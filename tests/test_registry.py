@@ -1,0 +1,106 @@
+import dataclasses
+
+import pytest
+
+from regcli import registry
+from regcli.energy.base import Regularizer, Similarity
+from regcli.errors import RecipeError
+from regcli.solve.base import Solver
+from regcli.transforms.base import Transform
+
+KINDS = {
+    "TRANSFORMS": Transform,
+    "SIMILARITIES": Similarity,
+    "REGULARIZERS": Regularizer,
+    "SOLVERS": Solver,
+}
+ENTRIES = [(table, name) for table in KINDS for name in getattr(registry, table)]
+
+
+@pytest.mark.parametrize(("table", "name"), ENTRIES)
+def test_every_name_builds_an_object_of_its_kind(table, name):
+    built = registry.build(getattr(registry, table), name)
+    assert isinstance(built, KINDS[table])
+    assert built == registry.build(getattr(registry, table), f"{name}:")
+
+
+@pytest.mark.parametrize(("table", "name"), ENTRIES)
+def test_every_option_is_set_by_its_own_name(table, name):
+    table = getattr(registry, table)
+    target, fixed = registry.resolve(table, name)
+    for field in dataclasses.fields(target):
+        if field.name in fixed:
+            continue
+        value = field.default + 1
+        built = registry.build(table, f"{name}:{field.name}={value}")
+        assert built == dataclasses.replace(registry.build(table, name), **{field.name: value})
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_every_model_resolves_to_a_function(name):
+    assert callable(registry.resolve(registry.MODELS, name)[0])
+
+
+def test_linear_names_are_transforms():
+    assert set(registry.LINEAR) < set(registry.TRANSFORMS)
+    for name in registry.LINEAR:
+        assert registry.build(registry.TRANSFORMS, name).family == name
+
+
+@pytest.mark.parametrize("table", KINDS)
+def test_an_unknown_name_is_answered_with_the_known_ones(table):
+    table = getattr(registry, table)
+    with pytest.raises(RecipeError) as error:
+        registry.build(table, "nothing:like=this")
+    assert "'nothing'" in error.value.cause
+    assert all(name in error.value.remedy for name in table)
+
+
+@pytest.mark.parametrize(("table", "name"), ENTRIES)
+def test_an_unknown_option_is_answered_with_the_known_ones(table, name):
+    table = getattr(registry, table)
+    with pytest.raises(RecipeError) as error:
+        registry.build(table, f"{name}:colour=3")
+    assert "'colour'" in error.value.cause
+    target, fixed = registry.resolve(table, name)
+    free = [f.name for f in dataclasses.fields(target) if f.name not in fixed]
+    assert all(option in error.value.remedy for option in free)
+    assert free or "no options" in error.value.remedy
+
+
+def test_what_a_name_fixes_is_not_an_option():
+    with pytest.raises(RecipeError, match="no option 'family'"):
+        registry.build(registry.TRANSFORMS, "rigid:family=affine")
+
+
+@pytest.mark.parametrize("spec", ["lncc:radius=two", "lncc:radius=2.5", "ssd:weight=much"])
+def test_a_value_of_the_wrong_type_is_refused(spec):
+    with pytest.raises(RecipeError) as error:
+        registry.build(registry.SIMILARITIES, spec)
+    assert spec in error.value.cause
+    assert ("int" if "radius" in spec else "float") in error.value.cause
+
+
+@pytest.mark.parametrize("spec", ["lncc:radius", "lncc:radius=", "lncc:radius=2,weight"])
+def test_an_option_without_a_value_is_refused(spec):
+    with pytest.raises(RecipeError) as error:
+        registry.build(registry.SIMILARITIES, spec)
+    assert "option=value" in error.value.cause
+
+
+def test_options_may_stand_in_any_order_with_spaces():
+    one = registry.build(registry.SIMILARITIES, "lncc:radius=3, weight=0.5")
+    assert one == registry.build(registry.SIMILARITIES, "lncc:weight=0.5,radius=3")
+    assert (one.radius, one.weight) == (3, 0.5)
+    assert type(one.radius) is int
+
+
+def test_truth_values_are_words():
+    @dataclasses.dataclass(frozen=True)
+    class Switch:
+        on: bool = False
+
+    assert registry._convert("True", bool, "x") is True
+    assert registry._convert("false", bool, "x") is False
+    with pytest.raises(RecipeError, match="'1' is not a bool"):
+        registry._convert("1", bool, "x")
