@@ -84,8 +84,12 @@ class RegisterRecipe:
                 f"{len(self.iterations)} numbers of iterations for {len(self.levels)} levels.",
                 "Give --iterations and --levels equally many numbers.",
             )
-        if any(n < 1 for n in (*self.iterations, *self.levels)):
-            raise RecipeError("Iterations or levels below their least.", "Use numbers from 1 up.")
+        if any(n < 0 for n in self.iterations) or (self.iterations and not any(self.iterations)):
+            raise RecipeError(
+                "--iterations leaves nothing to do.", "Give a level some; 0 skips a level."
+            )
+        if any(n < 1 for n in self.levels):
+            raise RecipeError("--levels has a factor below 1.", "1 is full resolution.")
         if list(self.levels) != sorted(self.levels, reverse=True):
             raise RecipeError(
                 f"--levels {'x'.join(map(str, self.levels))} does not go from coarse to fine.",

@@ -14,7 +14,7 @@ FULL = RegisterRecipe(
     metric=("lncc:radius=3", "mind"),
     regularizer="diffusion:weight=0.2",
     smoothness=1.5,
-    iterations=(50, 30, 0),
+    iterations=(50, 30, 10),
     levels=(4, 2, 1),
     tol=1e-3,
     interpolation="cubic",
@@ -30,7 +30,7 @@ init = "moments"
 metric = ["lncc:radius=3", "mind"]
 regularizer = "diffusion:weight=0.2"
 smoothness = 1.5
-iterations = [50, 30, 0]
+iterations = [50, 30, 10]
 levels = [4, 2, 1]
 tol = 1e-3
 interpolation = "cubic"
@@ -129,15 +129,28 @@ def test_auto_is_no_part_of_a_sum():
     refuse("auto cannot be added", metric=("ssd", "auto"))
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0])
-def test_smoothness_is_positive(value):
-    refuse("not positive", smoothness=value)
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_smoothness_is_a_positive_number(value):
+    refuse("not a positive number", smoothness=value)
+
+
+@pytest.mark.parametrize("value", [-1e-4, 1.0, float("nan")])
+def test_the_tolerance_is_a_share(value):
+    refuse("not between 0 and 1", tol=value)
+
+
+def test_threads_interpolation_and_metrics_exist():
+    refuse("-1 threads", threads=-1)
+    refuse("auto, linear, nearest, label, cubic", interpolation="bicubic")
+    refuse("no metric", metric=())
 
 
 def test_iterations_and_levels_belong_together():
     refuse("equally many", iterations=(10, 5), levels=(4, 2, 1))
-    refuse("from 1 up", levels=(2, 0))
-    refuse("from 1 up", iterations=(-1,))
+    refuse("below 1", levels=(2, 0))
+    refuse("nothing to do", iterations=(0, 0))
+    refuse("nothing to do", iterations=(-1,))
+    assert RegisterRecipe(iterations=(10, 0)).iterations == (10, 0)  # as in ANTs, 0 skips a level
     refuse("--levels 1x2x4", levels=(1, 2, 4))
     assert RegisterRecipe(iterations=(10, 5)).levels == ()
     assert RegisterRecipe(levels=(4, 2, 1)).iterations == ()

@@ -81,6 +81,12 @@ def test_a_value_of_the_wrong_type_is_refused(spec):
     assert ("int" if "radius" in spec else "float") in error.value.cause
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_numbers_are_positive(value):
+    with pytest.raises(RecipeError, match="is not a positive number"):
+        registry.build(registry.SIMILARITIES, f"ssd:weight={value}")
+
+
 @pytest.mark.parametrize("spec", ["lncc:radius", "lncc:radius=", "lncc:radius=2,weight"])
 def test_an_option_without_a_value_is_refused(spec):
     with pytest.raises(RecipeError) as error:

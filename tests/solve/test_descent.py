@@ -161,9 +161,8 @@ def test_time_stops_at_once_with_the_best_so_far(solver, after):
     assert shares == pytest.approx([n / solver.steps for n in range(after + 1)])
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_no_steps_at_all_evaluate_the_start(name):
-    solver = registry.build(registry.SOLVERS, f"{name}:steps=0")
+@pytest.mark.parametrize("solver", [Relaxation(steps=0), LevenbergMarquardt(steps=0)])
+def test_no_steps_at_all_evaluate_the_start(solver):
     solution = solver.run(script([2.0, 1.0]), torch.zeros(()), going)
     assert (int(solution.y), solution.energy, solution.steps) == (0, 2.0, 0)
     assert solution.stopped == "steps"
