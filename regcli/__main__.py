@@ -1,8 +1,8 @@
 """python -m regcli."""
 
 import os
-import signal
 
+from regcli.cli import interrupt
 from regcli.cli import main as cli
 
 
@@ -11,8 +11,7 @@ def main() -> None:
     # OpenMP's threads, torch's among them, else spin while they wait: on a busy machine that
     # makes everything two to three times slower. They read this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # batch systems end jobs by SIGTERM: clean up as after Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt.listen()
     cli.main()
 
 

@@ -102,9 +102,9 @@ def test_a_result_holds_what_it_says():
 
 def test_the_order_of_the_voxels_in_the_file_does_not_matter():
     """Each of the 48 orders of either image, with a different one of the other."""
-    space = Space((14, 16, 13), torch.diag(torch.tensor([4.0, 3.5, 4.2, 1.0])).double())
+    space = Space((11, 13, 10), torch.diag(torch.tensor([5.0, 4.5, 5.2, 1.0])).double())
     pair = phantoms.pair(space)
-    wish = replace(DIFFEO, init="header", iterations=(6,), levels=(1,))
+    wish = replace(DIFFEO, init="header", iterations=(3,), levels=(1,))
     wanted = register(pair.fixed, pair.moving, wish)
     assert float(wanted.warp.displacement.abs().max()) > 0.5
     x = points(space)

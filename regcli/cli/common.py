@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from regcli.cli.interrupt import interruptible
 from regcli.errors import OutputError, RecipeError
 from regcli.recipe import RegisterRecipe, preset, read_recipe
 
@@ -76,7 +77,7 @@ class Verbosity:
 def progress(verbosity: Verbosity, *, bars: bool) -> Iterator[Callable[[str, float], None]]:
     """A function (stage, share done) that shows progress: bars on a terminal, else rare lines."""
     if not verbosity.level:
-        yield lambda stage, share: None
+        yield interruptible(lambda stage, share: None)
     elif bars and sys.stderr.isatty():
         columns = (
             TextColumn("{task.description:>10}"),
@@ -99,7 +100,7 @@ def progress(verbosity: Verbosity, *, bars: bool) -> Iterator[Callable[[str, flo
             display.update(tasks[stage], completed=share)
 
         try:
-            yield show
+            yield interruptible(show)
         finally:
             display.stop()
     else:
@@ -111,7 +112,7 @@ def progress(verbosity: Verbosity, *, bars: bool) -> Iterator[Callable[[str, flo
                 said = time.monotonic()
                 verbosity.say(f"{stage} {100 * share:.0f} %")
 
-        yield line
+        yield interruptible(line)
 
 
 def make_recipe(

@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM that are not lost: raised at once, and again at the next step."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+_asked = threading.Event()
+
+
+def listen() -> None:
+    """Take Ctrl-C, and SIGTERM, by which batch systems end jobs, for the same request."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, _interrupt)
+
+
+def interruptible(show: Callable[[str, float], None]) -> Callable[[str, float], None]:
+    """The progress function `show`, which also ends the run if that was asked for.
+
+    Python drops an exception that a signal raises inside a callback from compiled code, such as
+    the loading of a compiled loop; the run would go on to its end.
+    """
+
+    def step(stage: str, share: float) -> None:
+        if _asked.is_set():
+            raise KeyboardInterrupt
+        show(stage, share)
+
+    return step
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _asked.set()
+    raise KeyboardInterrupt
