@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "Image": "regcli.image",
-    "Job": "regcli.job",
+    "Job": "regcli.commands.job",
     "RegcliError": "regcli.errors",
     "RegisterRecipe": "regcli.recipe",
     "Result": "regcli.pipeline",
@@ -22,7 +22,7 @@ _NAMES = {
     "read_image": "regcli.io.nifti",
     "read_warp": "regcli.io.warps",
     "register": "regcli.pipeline",
-    "register_files": "regcli.runs",
+    "register_files": "regcli.commands.register",
     "write_image": "regcli.io.nifti",
 }
 

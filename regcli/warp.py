@@ -16,6 +16,9 @@ from regcli.ops.sample import sample, sample_points
 from regcli.ops.spline import sample_cubic
 
 Interpolation = Literal["linear", "nearest", "label", "cubic"]
+_NEWTON_STEPS = 20
+_PROBE_MM = 0.01
+_AXES = torch.eye(3, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,32 @@ class Warp:
         error = self.space.vectors_to_world(residual)[0].norm(dim=0)
         v = torch.einsum("cd,bdijk->bcijk", self.affine[:3, :3].to(v), v)
         return Warp(self.space.moved(self.affine), affine, v), error
+
+    def undo(self, inverse: "Warp", points: Tensor) -> Tensor:
+        """x of phi(x) = points, better than an inverse field says between its voxels.
+
+        Damped Newton steps from inverse(points); one that does not bring phi(x) closer is taken
+        back and halved, so that folds and edges do no harm.
+
+        Args:
+            inverse: Of this map, exact at voxels only.
+            points: World points (N, 3) of the moving side, mm.
+
+        Returns:
+            World points (N, 3) of the fixed side, mm, float64.
+        """
+        x = inverse(points)
+        rest = points - self(x)
+        damping = torch.ones(len(points), 1, dtype=torch.float64)
+        for _ in range(_NEWTON_STEPS):
+            slopes = [(self(x + h) - self(x - h)) / (2 * _PROBE_MM) for h in _PROBE_MM * _AXES]
+            step = torch.linalg.lstsq(torch.stack(slopes, dim=-1), rest[..., None]).solution
+            trial = x + damping * step[..., 0]
+            new = points - self(trial)
+            closer = new.norm(dim=1, keepdim=True) < rest.norm(dim=1, keepdim=True)
+            x, rest = torch.where(closer, trial, x), torch.where(closer, new, rest)
+            damping = torch.where(closer, (2 * damping).clamp(max=1), damping / 2)
+        return x
 
     def _displacement_on(self, space: Space) -> Tensor | None:
         """u on another grid, (1, 3, I, J, K) voxels of that grid."""

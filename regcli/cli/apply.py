@@ -57,7 +57,7 @@ def apply(
     """Carry images, label maps and points by a registration, moving to fixed."""
     verbosity = Verbosity.of(quiet, verbose=False)
 
-    from regcli.carry import Carrying, apply_files
+    from regcli.commands.apply import Carrying, apply_files
 
     done = apply_files(
         Carrying(

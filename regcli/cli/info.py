@@ -26,7 +26,7 @@ def info(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")] = False,
 ) -> None:
     """Say what files hold: grid, orientation and type of images; direction and size of warps."""
-    from regcli.facts import describe
+    from regcli.commands.info import describe
 
     found = [describe(path) for path in files]
     if json_output:

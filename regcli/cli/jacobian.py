@@ -35,7 +35,7 @@ def jacobian(
     """Write the Jacobian determinant of a warp, its logarithm, and their summary."""
     verbosity = Verbosity.of(quiet, verbose=False)
 
-    from regcli.volume import jacobian_files
+    from regcli.commands.jacobian import jacobian_files
 
     summary = jacobian_files(warp, out, mask=mask, total=total, force=force)
     verbosity.say(

@@ -23,7 +23,7 @@ from regcli.errors import GateError, RecipeError
 from regcli.io.files import open_input
 
 if TYPE_CHECKING:
-    from regcli.job import Job
+    from regcli.commands.job import Job
 
 EXAMPLES = """Examples:
 
@@ -181,8 +181,8 @@ def register(
     if log is not None:
         _check_log(log, out)
 
-    from regcli.job import Job
-    from regcli.runs import register_files
+    from regcli.commands.job import Job
+    from regcli.commands.register import register_files
 
     job = Job(
         fixed=fixed,

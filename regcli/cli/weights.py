@@ -32,7 +32,7 @@ def list_weights(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")] = False,
 ) -> None:
     """List the weights: name, size and SHA-256."""
-    from regcli.shelf import shipped
+    from regcli.commands.weights import shipped
 
     found = shipped()
     if json_output:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import regcli
+from regcli.commands.job import Inputs, Job
 from regcli.errors import InputError, OutputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.evaluate.report import labels_report, points_report, similarity_report, verdict
@@ -21,7 +22,6 @@ from regcli.io.files import read_whole
 from regcli.io.learn2reg import write_learn2reg
 from regcli.io.nifti import ImageFile, read_header, write_image
 from regcli.io.outputs import OutputFolder
-from regcli.job import Inputs, Job
 from regcli.models.prepare import foreground
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.pipeline import CROSS, Result

@@ -1,20 +1,19 @@
 """apply_files: images, label maps and points carried by a result, each the right way."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from regcli.commands.record import read_result, spare_result
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.image import Image, Space
 from regcli.io import warps
 from regcli.io.nifti import read_header, read_image, write_image
-from regcli.io.outputs import SIDECAR, open_outputs
+from regcli.io.outputs import open_outputs
 from regcli.io.points import PointSpace, read_points, write_points
 from regcli.pipeline import interpolation_of
 from regcli.warp import Warp
@@ -23,9 +22,6 @@ POINT_FILES = (".csv", ".fcsv")
 # Share of equal neighbours above which integers are taken for codes. Label maps of brains have
 # 0.6 to 0.9 at 1 to 4 mm, scans in 64 to 3000 grey values below 0.25.
 _LIKE_LABELS = 0.4
-_NEWTON_STEPS = 20
-_PROBE_MM = 0.01
-_AXES = torch.eye(3, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,79 +132,8 @@ def find_route(job: Carrying) -> Route:
     reference = read_header(job.reference).space if job.reference is not None else None
     if job.inverse:
         return Route(inverse, phi, reference or moving, fixed, ("fixed", "moving"))
-    back = None if inverse is None else partial(undo, phi, inverse)
+    back = None if inverse is None else partial(phi.undo, inverse)
     return Route(phi, back, reference or fixed, moving, ("moving", "fixed"))
-
-
-def undo(phi: Warp, inverse: Warp, points: Tensor) -> Tensor:
-    """Where phi comes from: x of phi(x) = points, better than `inverse` says between voxels.
-
-    Damped Newton steps from inverse(points); one that does not bring phi(x) closer is taken back
-    and halved, so that folds and edges do no harm.
-
-    Args:
-        phi: Any map.
-        inverse: Its inverse, exact at voxels only.
-        points: (N, 3) mm.
-
-    Returns:
-        (N, 3) mm, float64.
-    """
-    x = inverse(points)
-    rest = points - phi(x)
-    damping = torch.ones(len(points), 1, dtype=torch.float64)
-    for _ in range(_NEWTON_STEPS):
-        slopes = [(phi(x + h) - phi(x - h)) / (2 * _PROBE_MM) for h in _PROBE_MM * _AXES]
-        step = torch.linalg.lstsq(torch.stack(slopes, dim=-1), rest[..., None]).solution[..., 0]
-        trial = x + damping * step
-        new = points - phi(trial)
-        closer = new.norm(dim=1, keepdim=True) < rest.norm(dim=1, keepdim=True)
-        x, rest = torch.where(closer, trial, x), torch.where(closer, new, rest)
-        damping = torch.where(closer, (2 * damping).clamp(max=1), damping / 2)
-    return x
-
-
-def spare_result(out: Path) -> None:
-    """Refuse a folder whose regcli.json would be lost, whatever --force says.
-
-    Raises:
-        OutputError: If the folder holds a registration.
-    """
-    if (out / SIDECAR).exists():
-        raise OutputError(
-            f"{out} holds a registration, whose record would be lost.",
-            "Choose another folder with -o.",
-        )
-
-
-def read_result(path: Path) -> tuple[Warp, Space, Space]:
-    """The warp of a result folder, and the grids of its fixed and moving images.
-
-    Args:
-        path: The folder, or its regcli.json.
-
-    Raises:
-        InputError: If there is no complete result.
-    """
-    sidecar = path / SIDECAR if path.is_dir() else path
-    try:
-        report = json.loads(sidecar.read_text(encoding="utf-8"))
-        composite = sidecar.parent / Path(report["outputs"]["composite"]).name
-        fixed, moving = (_space(report[side]) for side in ("fixed", "moving"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{sidecar} is not the record of a complete registration.",
-            "Give the folder that regcli register wrote.",
-        ) from error
-    return warps.read_warp([composite]), fixed, moving
-
-
-def _space(side: dict[str, Any]) -> Space:
-    i, j, k = (int(n) for n in side["shape"])
-    affine = torch.tensor(side["affine"], dtype=torch.float64)
-    if affine.shape != (4, 4) or float(torch.linalg.det(affine)) == 0:
-        raise ValueError("no affine")
-    return Space((i, j, k), affine)
 
 
 def looks_like_labels(image: Image) -> bool:

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
+from regcli.commands.job import NAMES, Inputs, Job, check_options, read_inputs
+from regcli.commands.results import log_text, make_report, write_files
 from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR, open_outputs
-from regcli.job import NAMES, Inputs, Job, check_options, read_inputs
 from regcli.models.registration import Watch
 from regcli.pipeline import Result, register, settings
 from regcli.recipe import INITS
-from regcli.results import log_text, make_report, write_files
 
 # Measured at 160x192x224 with lncc and mind: peak memory of a run, per fixed voxel.
 _BYTES_PER_VOXEL = 340

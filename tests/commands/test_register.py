@@ -12,10 +12,10 @@ import pytest
 import SimpleITK as sitk
 from scans import write_pair
 
+from regcli.commands.job import Job
+from regcli.commands.register import register_files
 from regcli.errors import InputError
-from regcli.job import Job
 from regcli.recipe import RegisterRecipe
-from regcli.runs import register_files
 
 KEYS = {
     *("version", "command", "recipe", "seed", "device", "threads", "fixed", "moving", "weights"),
@@ -26,8 +26,8 @@ KEYS = {
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from regcli.job import Job
-from regcli.runs import register_files
+from regcli.commands.job import Job
+from regcli.commands.register import register_files
 
 fixed, moving, out, when = sys.argv[1:]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from regcli.carry import read_result, spare_result
+from regcli.commands.record import read_result, spare_result
 from regcli.errors import InputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.image import Image, Space

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parents[1]
 # a wheel carries them inside the package, a checkout beside it
 _FOLDERS = (_HERE / "_weights", _HERE.parent / "weights")
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from scans import write_csv, write_pair, write_voxels
 
-from regcli.carry import Carrying, apply_files, looks_like_labels, read_result
+from regcli.commands.apply import Carrying, apply_files, looks_like_labels
+from regcli.commands.job import Job
+from regcli.commands.record import read_result
+from regcli.commands.register import register_files
 from regcli.image import Image
 from regcli.io.nifti import read_image
 from regcli.io.points import read_points
-from regcli.job import Job
 from regcli.recipe import RegisterRecipe
-from regcli.runs import register_files
 
 
 @pytest.fixture(scope="module")

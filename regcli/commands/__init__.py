@@ -1,0 +1,1 @@
+"""What each command does, from files to files; the command line above it only parses and prints."""
