@@ -251,12 +251,12 @@ def _check(fixed: Image, moving: Image, masks: Masks, recipe: RegisterRecipe) ->
             f"The fixed image is {_dimension(fixed)}, the moving one {_dimension(moving)}.",
             "Register images of the same dimension, sliced along the same axis.",
         )
-    if recipe.init == "none":
+    if recipe.init in ("none", "header"):
         corners = Warp(fixed.space, torch.eye(4, dtype=torch.float64))
         seen = corners.apply(_ones_like(moving), fixed.space, "nearest").data
         if not bool(seen.any()):
             raise InputError(
-                "The images do not overlap in world space, and --init none forbids moving them.",
+                f"The images do not overlap in world space, and --init {recipe.init} starts there.",
                 "Use --init auto.",
             )
 

@@ -87,6 +87,11 @@ def test_numbers_are_positive(value):
         registry.build(registry.SIMILARITIES, f"ssd:weight={value}")
 
 
+def test_a_histogram_has_two_bins():
+    with pytest.raises(RecipeError, match="is no histogram"):
+        registry.build(registry.SIMILARITIES, "mi:bins=1")
+
+
 @pytest.mark.parametrize("spec", ["lncc:radius", "lncc:radius=", "lncc:radius=2,weight"])
 def test_an_option_without_a_value_is_refused(spec):
     with pytest.raises(RecipeError) as error:

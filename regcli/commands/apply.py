@@ -217,7 +217,7 @@ def _carry(path: Path, route: Route, job: Carrying, staged: Path) -> dict[str, A
         points = read_points(path, job.points_space, route.source)
         write_points(replace(points, world=route.back(points.world)), staged, route.target)
         return {"input": str(path), "kind": "points", "number": len(points.world)}
-    image = read_image(path, frame=job.frame).image
+    image = read_image(path, constant=True, frame=job.frame).image
     if job.interpolation == "auto" and looks_like_labels(image):
         image = read_image(path, labels=True, frame=job.frame).image
     interpolation = interpolation_of(image, job.interpolation)

@@ -65,7 +65,7 @@ def jacobian_files(
 
 
 def _mask(path: Path, space: Space) -> torch.Tensor:
-    file = read_image(path)
+    file = read_image(path, constant=True)
     if not file.image.space.agrees(space, tolerance_mm=0.1):
         raise InputError(
             f"{path} is not on the grid of the warp, {'x'.join(map(str, space.shape))} voxels.",

@@ -225,7 +225,7 @@ def _check_gate(gate: str, job: Job) -> None:
 def _mask(path: Path | None, image: ImageFile) -> Tensor | None:
     if path is None:
         return None
-    mask = read_image(path).image
+    mask = read_image(path, constant=True).image
     if not mask.space.agrees(image.image.space, tolerance_mm=0.1):
         raise InputError(
             f"{path} is not on the grid of {image.path}.",

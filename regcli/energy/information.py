@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from regcli.energy.base import Similarity
+from regcli.errors import RecipeError
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic, joint_histogram, lookup, pointwise
 
@@ -32,6 +33,17 @@ class MI(Similarity):
 
     bins: int = 32
     weight: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse what is no histogram.
+
+        Raises:
+            RecipeError: If there is a single bin.
+        """
+        if self.bins < 2:
+            raise RecipeError(
+                f"mi:bins={self.bins} is no histogram.", "Use 2 or more; 32 is normal."
+            )
 
     def describe(self, image: Tensor) -> Tensor:
         """See Similarity."""

@@ -56,13 +56,18 @@ def read_header(path: str | Path) -> Header:
 
 
 def read_image(
-    path: str | Path, *, labels: bool = False, frame: int | str | None = None
+    path: str | Path,
+    *,
+    labels: bool = False,
+    constant: bool = False,
+    frame: int | str | None = None,
 ) -> ImageFile:
     """A scalar image, 2-D or 3-D, from a file.
 
     Args:
         path: NIfTI, MGH/MGZ, MetaImage or NRRD.
         labels: The values are codes: they must be integers, and come as such.
+        constant: All voxels may be the same, as in a mask; what is registered must differ.
         frame: Which volume of a 4-D file, from 0, or "mean"; not used if there is only one.
 
     Returns:
@@ -78,7 +83,7 @@ def read_image(
     i, j, k = header.space.shape
     data, storage = _one_frame(header, values.reshape(header.frames, k, j, i), frame)
     data = data.permute(2, 1, 0).contiguous()[None]  # (1, I, J, K)
-    data = _checked(data, path, labels=labels)
+    data = _checked(data, path, labels=labels, constant=constant)
     return ImageFile(Image(data, header.space, labels, storage), path, digest, header.warnings)
 
 
@@ -184,7 +189,7 @@ def _intensities(volume: np.ndarray, storage: Storage, path: Path) -> Tensor:
     return torch.from_numpy(volume.astype(native))
 
 
-def _checked(data: Tensor, path: Path, *, labels: bool) -> Tensor:
+def _checked(data: Tensor, path: Path, *, labels: bool, constant: bool) -> Tensor:
     """The same values, usable; integers if they are labels."""
     if data.is_floating_point():
         bad = data.numel() - int(torch.isfinite(data).sum())
@@ -194,7 +199,7 @@ def _checked(data: Tensor, path: Path, *, labels: bool) -> Tensor:
                 "Replace them by the background value.",
             )
     low, high = (value.item() for value in data.aminmax())
-    if not labels and low == high:
+    if not labels and not constant and low == high:
         raise InputError(
             f"{path} is constant: every voxel is {low:g}.", "Give an image that shows something."
         )

@@ -259,6 +259,14 @@ def test_masks_labels_and_points_that_do_not_fit_are_code_3(register, scans, tmp
         assert not (tmp_path / "out").exists()
 
 
+def test_a_mask_may_cover_everything_but_not_nothing(register, scans, tmp_path):
+    mask = tmp_path / "mask.nii.gz"
+    for value in (0, 1):
+        write_voxels(mask, torch.full(scans.truth.fixed.space.shape, value), scans.truth.fixed)
+        told = register("--fixed-mask", mask, *QUICK)
+        assert told.fails(3, "mask is empty") if value == 0 else told.code == 0
+
+
 def test_images_that_never_meet_are_refused(run, scans, tmp_path):
     image = nib.load(scans.moving)
     affine = image.affine.copy()
@@ -266,9 +274,9 @@ def test_images_that_never_meet_are_refused(run, scans, tmp_path):
     far = tmp_path / "far.nii.gz"
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), far)
     out = tmp_path / "out"
-    assert run("register", scans.fixed, far, "-o", out, "--init", "none").fails(3, "overlap")
-    told = run("register", scans.fixed, far, "-o", out, "--init", "header", "-q", *QUICK)
-    assert told.fails(3, "--init auto")
+    for init in ("none", "header"):
+        told = run("register", scans.fixed, far, "-o", out, "--init", init)
+        assert told.fails(3, "overlap", "--init auto")
     assert not out.exists()
 
 

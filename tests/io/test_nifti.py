@@ -674,7 +674,9 @@ def test_voxels_that_are_not_finite_are_counted(tmp_path):
 
 def test_constant_images_are_refused(tmp_path):
     refused(save(tmp_path / "a.nii", np.full((6, 5, 4), 7, np.int16)), "every voxel is 7")
-    refused(save(tmp_path / "a.nii", np.zeros((6, 5, 4), np.float32)), "every voxel is 0")
+    path = save(tmp_path / "a.nii", np.zeros((6, 5, 4), np.float32))
+    refused(path, "every voxel is 0")
+    assert not read_image(path, constant=True).image.data.any()
 
 
 def test_colours_complex_numbers_and_vectors_are_refused(tmp_path):
