@@ -246,6 +246,13 @@ def _check(fixed: Image, moving: Image, masks: Masks, recipe: RegisterRecipe) ->
             )
         if mask is not None and not bool((mask > 0).any()):
             raise InputError(f"The {name} mask is empty.", "Give a mask with voxels above 0.")
+        low, high = robust_range(image.data, mask)
+        if low == high:
+            where = "" if mask is None else " inside its mask"
+            raise InputError(
+                f"The {name} image is constant{where}: every voxel is {low:g}.",
+                "Give an image that shows something." if mask is None else "Give a larger mask.",
+            )
     if fixed.space.solid != moving.space.solid:
         raise InputError(
             f"The fixed image is {_dimension(fixed)}, the moving one {_dimension(moving)}.",

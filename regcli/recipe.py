@@ -84,10 +84,10 @@ class RegisterRecipe:
                 f"{len(self.iterations)} numbers of iterations for {len(self.levels)} levels.",
                 "Give --iterations and --levels equally many numbers.",
             )
-        if any(n < 0 for n in self.iterations) or (self.iterations and not any(self.iterations)):
-            raise RecipeError(
-                "--iterations leaves nothing to do.", "Give a level some; 0 skips a level."
-            )
+        if any(n < 0 for n in self.iterations):
+            raise RecipeError("--iterations has a number below 0.", "0 skips a level.")
+        if self.iterations and not any(self.iterations):
+            raise RecipeError("--iterations leaves nothing to do.", "Give a level some.")
         if any(n < 1 for n in self.levels):
             raise RecipeError("--levels has a factor below 1.", "1 is full resolution.")
         if list(self.levels) != sorted(self.levels, reverse=True):

@@ -149,7 +149,7 @@ def test_iterations_and_levels_belong_together():
     refuse("equally many", iterations=(10, 5), levels=(4, 2, 1))
     refuse("below 1", levels=(2, 0))
     refuse("nothing to do", iterations=(0, 0))
-    refuse("nothing to do", iterations=(-1,))
+    refuse("below 0", iterations=(-1,))
     assert RegisterRecipe(iterations=(10, 0)).iterations == (10, 0)  # as in ANTs, 0 skips a level
     refuse("--levels 1x2x4", levels=(1, 2, 4))
     assert RegisterRecipe(iterations=(10, 5)).levels == ()

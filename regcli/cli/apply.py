@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regcli.cli.common import Verbosity, emit, option, parse_frame, print_paths
+from regcli.cli.common import Verbosity, emit, folder, option, parse_frame, print_paths
 from regcli.cli.register import InterpolationName, PointSpaceName
 
 EXAMPLES = """Examples:
@@ -32,7 +32,9 @@ def apply(
             "--transform",
         ),
     ],
-    out: Annotated[Path, option("Folder, created; names are kept.", "DIR", "-o", "--out")],
+    out: Annotated[
+        Path, option("Folder, created; names are kept.", "DIR", "-o", "--out", parser=folder)
+    ],
     inverse: Annotated[
         bool, option("Fixed to moving. Default moving to fixed.", "", "--inverse")
     ] = False,

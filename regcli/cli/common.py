@@ -21,12 +21,34 @@ _EVERY_S = 30.0  # without a terminal, one line of progress in this time
 
 
 def option(
-    text: str, metavar: str, *names: str, panel: str | None = None, least: float | None = None
+    text: str,
+    metavar: str,
+    *names: str,
+    panel: str | None = None,
+    least: float | None = None,
+    parser: Callable[[str], Any] | None = None,
 ) -> Any:
     """An option that takes one line of --help; a flag has an empty metavar."""
     return typer.Option(
-        *names, help=text, metavar=metavar, rich_help_panel=panel, min=least, show_default=False
+        *names,
+        help=text,
+        metavar=metavar,
+        rich_help_panel=panel,
+        min=least,
+        show_default=False,
+        parser=parser,
     )
+
+
+def folder(text: str) -> Path:
+    """A folder to write to, as an option's parser; an unset shell variable is none.
+
+    Raises:
+        RecipeError: If it is empty.
+    """
+    if not text.strip():
+        raise RecipeError("-o names no folder: it is empty.", "Give a folder, or leave -o out.")
+    return Path(text)
 
 
 def console() -> Console:

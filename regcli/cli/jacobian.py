@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from regcli.cli.common import Verbosity, emit, option, print_paths
+from regcli.cli.common import Verbosity, emit, folder, option, print_paths
 
 EXAMPLES = """Examples:
 
@@ -21,7 +21,7 @@ def jacobian(
     warp: Annotated[
         Path, typer.Argument(help="A result folder, a displacement field, or .h5.", metavar="WARP")
     ],
-    out: Annotated[Path, option("Folder, created.", "DIR", "-o", "--out")],
+    out: Annotated[Path, option("Folder, created.", "DIR", "-o", "--out", parser=folder)],
     mask: Annotated[
         Path | None, option("Where numbers are taken; default everywhere.", "FILE")
     ] = None,

@@ -1,7 +1,6 @@
 """regcli register."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +12,14 @@ from regcli import recipe as recipes
 from regcli.cli.common import (
     Verbosity,
     emit,
+    folder,
     make_recipe,
     option,
     parse_frame,
     print_paths,
     progress,
 )
-from regcli.errors import GateError, RecipeError
+from regcli.errors import GateError
 from regcli.io.files import open_input
 
 if TYPE_CHECKING:
@@ -54,7 +54,14 @@ def register(
     ],
     out: Annotated[
         Path | None,
-        option("Folder, created. Default MOVING_to_FIXED/.", "DIR", "-o", "--out", panel=_WHAT),
+        option(
+            "Folder, created. Default MOVING_to_FIXED/.",
+            "DIR",
+            "-o",
+            "--out",
+            panel=_WHAT,
+            parser=folder,
+        ),
     ] = None,
     model: Annotated[str | None, option("auto or classical.", "NAME", panel=_WHAT)] = None,
     transform: Annotated[
@@ -178,8 +185,6 @@ def register(
     recipe = make_recipe(config, preset, flags)
     for path in (fixed, moving):
         open_input(path).close()
-    if log is not None:
-        _check_log(log, out)
 
     from regcli.commands.job import Job
     from regcli.commands.register import register_files
@@ -202,6 +207,7 @@ def register(
         force=force,
         time_limit=time_limit,
         fail_on=tuple(fail_on or ()),
+        log=log,
         command=("regcli", *sys.argv[1:]),
     )
     failed = None
@@ -211,8 +217,6 @@ def register(
         except GateError as error:  # the result is there all the same
             failed = error
             report = json.loads((job.out / job.outputs()["json"]).read_text(encoding="utf-8"))
-    if log is not None:
-        log.write_bytes((job.out / job.outputs()["log"]).read_bytes())
     _tell(report, verbosity)
     if json_output:
         emit(json.dumps(report, indent=1))
@@ -220,13 +224,6 @@ def register(
         print_paths(list(report["outputs"].values()))
     if failed:
         raise failed
-
-
-def _check_log(log: Path, out: Path | None) -> None:
-    if not log.parent.is_dir() and log.parent != out:
-        raise RecipeError(f"--log: there is no folder {log.parent}.", "Create it first.")
-    if log.is_dir() or (log.exists() and not os.access(log, os.W_OK)):
-        raise RecipeError(f"--log: {log} cannot be written.", "Name another file.")
 
 
 def _announced(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from regcli.errors import InputError, RecipeError
+from regcli.errors import InputError, OutputError, RecipeError
 from regcli.evaluate.report import GATES, parse_gate
 from regcli.image import Image
 from regcli.io.affines import read_affine
@@ -69,6 +69,7 @@ class Job:
         force: Replace an earlier result.
         time_limit: Seconds after which the best map so far is taken; 0 for none.
         fail_on: Gates such as "folds>0.1%".
+        log: Where regcli.log goes besides.
         command: As the user gave it, for regcli.json.
     """
 
@@ -89,6 +90,7 @@ class Job:
     force: bool = False
     time_limit: float = 0.0
     fail_on: tuple[str, ...] = ()
+    log: Path | None = None
     command: tuple[str, ...] = ()
 
     def outputs(self) -> dict[str, str]:
@@ -180,6 +182,8 @@ def check_options(job: Job) -> None:
         )
     for gate in job.fail_on:
         _check_gate(gate, job)
+    if job.log is not None:
+        _check_log(job.log, job)
 
 
 def _check_recipe(recipe: RegisterRecipe) -> None:
@@ -205,6 +209,17 @@ def _check_recipe(recipe: RegisterRecipe) -> None:
             f"--threads {recipe.threads} is too many: this machine has {cores} cores.",
             "Leave it out to use all of them.",
         )
+
+
+def _check_log(log: Path, job: Job) -> None:
+    if not log.parent.is_dir() and log.parent != job.out:
+        raise RecipeError(f"--log: there is no folder {log.parent}.", "Create it first.")
+    if log.resolve() in {(job.out / name).resolve() for name in job.outputs().values()}:
+        raise RecipeError(f"--log: {log} is written anyway.", "Leave it out, or name another file.")
+    if log.exists() and not log.is_file():
+        raise RecipeError(f"--log: {log} is not a file.", "Name another one.")
+    if log.exists() and not job.force:
+        raise OutputError(f"{log} exists already.", "Give --force, or another file by --log.")
 
 
 def _check_gate(gate: str, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +16,14 @@ from regcli.commands.job import NAMES, Inputs, Job, check_options, read_inputs
 from regcli.commands.results import log_text, make_report, write_files
 from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
-from regcli.io.outputs import SIDECAR, open_outputs
+from regcli.io.outputs import SIDECAR, copied, open_outputs
 from regcli.models.registration import Watch
 from regcli.pipeline import Result, register, settings
 from regcli.recipe import INITS
 
 # Measured at 160x192x224 with lncc and mind: peak memory of a run, per fixed voxel.
 _BYTES_PER_VOXEL = 340
+_OVERHEAD = 16_384  # bytes of headers, structure and text, per file
 
 
 def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str, Any]:
@@ -46,6 +48,7 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
         with clock.measure("read"):
             inputs = read_inputs(job)
             _check_memory(inputs)
+            _check_disk(job, inputs, names)
         deadline = clock.began + job.time_limit if job.time_limit else float("inf")
         with _memory_watched(inputs):
             result = register(
@@ -62,10 +65,11 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
                 write_files(folder, names, inputs, result, progress)
         _finish(report, clock, result)
         (folder.stage(names["json"])).write_text(json.dumps(report, indent=1), encoding="utf-8")
-        if "log" in names:
-            folder.stage(names["log"]).write_text(log_text(report, result), encoding="utf-8")
+        text = log_text(report, result)
+        folder.stage(names["log"]).write_text(text, encoding="utf-8")
         earlier = _earlier_files(job.out)
-        folder.commit(list(names.values()))
+        with copied(text, job.log):
+            folder.commit(list(names.values()))
         for name in earlier - set(names.values()):
             (job.out / name).unlink(missing_ok=True)
         progress("write", 1.0)
@@ -82,11 +86,12 @@ def _spare_inputs(job: Job, names: dict[str, str]) -> None:
         None if job.recipe.init in INITS else Path(job.recipe.init),
     )
     inputs = {path.resolve() for path in read if path is not None}
-    for name in names.values():
-        if (job.out / name).resolve() in inputs:
+    written = [job.out / name for name in names.values()]
+    for path in written if job.log is None else [*written, job.log]:
+        if path.resolve() in inputs:
             raise OutputError(
-                f"{job.out / name} is an input of this run and would be overwritten.",
-                "Choose another folder with -o.",
+                f"{path} is an input of this run and would be overwritten.",
+                "Choose another folder with -o, or another file by --log.",
             )
 
 
@@ -122,6 +127,21 @@ def _check_memory(inputs: Inputs) -> None:
         raise MemoryShortageError(
             f"This pair needs about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free.",
             "Free some memory, crop the images, or resample them to larger voxels.",
+        )
+
+
+def _check_disk(job: Job, inputs: Inputs, names: dict[str, str]) -> None:
+    """Refuse a disk that is too small: HDF5 ends the whole process on meeting its end."""
+    voxels = inputs.fixed.image.data.numel()
+    deformable = "warp" in names
+    bytes_each = {"composite": 24, "inverse_composite": 24} if deformable else {}
+    needed = sum(voxels * bytes_each.get(kind, 4) for kind in names) + _OVERHEAD * len(names)
+    free = shutil.disk_usage(job.out).free
+    if needed > free:
+        raise OutputError(
+            f"{job.out} is on a disk with {free / 2**20:.1f} MiB free; the result may take "
+            f"{needed / 2**20:.1f}.",
+            "Free some space, or choose another disk with -o.",
         )
 
 

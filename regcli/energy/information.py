@@ -10,6 +10,8 @@ from regcli.errors import RecipeError
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic, joint_histogram, lookup, pointwise
 
+_MOST_BINS = 1024
+
 
 @dataclass(frozen=True)
 class MI(Similarity):
@@ -38,11 +40,11 @@ class MI(Similarity):
         """Refuse what is no histogram.
 
         Raises:
-            RecipeError: If there is a single bin.
+            RecipeError: If there is a single bin, or more than images can fill.
         """
-        if self.bins < 2:
+        if not 2 <= self.bins <= _MOST_BINS:
             raise RecipeError(
-                f"mi:bins={self.bins} is no histogram.", "Use 2 or more; 32 is normal."
+                f"mi:bins={self.bins} is no histogram.", f"Use 2 to {_MOST_BINS}; 32 is normal."
             )
 
     def describe(self, image: Tensor) -> Tensor:

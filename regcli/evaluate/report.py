@@ -26,6 +26,9 @@ GATES = {
     "hd95": (("labels", "hd95_mm", "after"), "mm"),
     "tre": (("points", "tre_mm", "after"), "mm"),
 }
+_TIE = 0.02  # a fall of the similarity that may mean nothing
+_ALIKE = 0.9  # local correlation, or nats, of images that were aligned already
+_FOLDS = 0.1  # per cent; learned registrations without a guarantee have 0.1 to 1
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _GATE = re.compile(rf"\s*(\w+)\s*(<=|>=|<|>)\s*({_NUMBER})\s*(%|mm)?\s*", re.IGNORECASE)
 
@@ -78,8 +81,15 @@ def verdict(report: dict[str, Any], *, diffeo: bool) -> dict[str, Any]:
     """PASS, WARN or FAIL, and why, from the numbers of a report."""
     failures, doubts = [], []
     similarity, jacobian, inverse = (report[k] for k in ("similarity", "jacobian", "inverse"))
-    if similarity["after"] <= similarity["before"]:
-        failures.append("The images are no more alike after the registration than before it.")
+    best = max(similarity["before"], similarity["linear"])
+    if similarity["after"] < similarity["before"] - _TIE:
+        failures.append("The images are less alike after the registration than before it.")
+    elif similarity["after"] < similarity["linear"] - _TIE:
+        failures.append("The images are less alike than after the linear stage.")
+    elif similarity["after"] <= best and best < _ALIKE:
+        doubts.append("The images are no more alike after the registration than before it.")
+    if report["stopped"] == "time":
+        doubts.append("The time limit stopped the registration early.")
     if similarity["coverage_percent"] < 50:
         failures.append(
             f"Only {similarity['coverage_percent']:.0f} % of the fixed foreground lies inside "
@@ -88,7 +98,7 @@ def verdict(report: dict[str, Any], *, diffeo: bool) -> dict[str, Any]:
     if jacobian is not None:
         if diffeo and jacobian["folds_anywhere"]:
             failures.append(f"The map folds at {jacobian['folds_anywhere']} voxels.")
-        elif jacobian["folds_percent"] > 1:
+        elif jacobian["folds_percent"] > _FOLDS:
             doubts.append(f"{jacobian['folds_percent']:.2f} % of the voxels are folded.")
     if inverse["max_mm"] > 1:
         doubts.append(f"The inverse is off by up to {inverse['max_mm']:.2f} mm.")

@@ -195,7 +195,8 @@ def _checked(data: Tensor, path: Path, *, labels: bool, constant: bool) -> Tenso
         bad = data.numel() - int(torch.isfinite(data).sum())
         if bad:
             raise InputError(
-                f"{path} holds {bad} of {data.numel()} voxels that are NaN or infinite.",
+                f"{path} holds {bad} of {data.numel()} voxels that are NaN, infinite or "
+                "beyond float32.",
                 "Replace them by the background value.",
             )
     low, high = (value.item() for value in data.aminmax())

@@ -95,6 +95,31 @@ def open_outputs(
                 folder.rmdir()
 
 
+@contextlib.contextmanager
+def copied(text: str, path: Path | None) -> Iterator[None]:
+    """A text file outside the folder that appears, whole, once what is done meanwhile succeeds.
+
+    Args:
+        text: Its content.
+        path: Where; None for nowhere.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    staged = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        staged.write_text(text, encoding="utf-8")
+        yield
+        staged.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.", _ELSEWHERE) from error
+    finally:
+        staged.unlink(missing_ok=True)
+
+
 def _absent(folder: Path) -> bool:
     try:
         return not folder.exists()

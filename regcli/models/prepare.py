@@ -43,7 +43,7 @@ def prepare(image: Image, mask: Tensor | None, device: torch.device) -> Prepared
     low, high = robust_range(image.data, mask)
     space = image.space.canonical()
     data = rearrange(image.data.to(torch.float32), image.space, space)
-    data = ((data - low) / max(high - low, 1e-12)).clamp_(0, 1)[None].to(device)
+    data = ((data - low) / ((high - low) or 1.0)).clamp_(0, 1)[None].to(device)
     if mask is None:
         return Prepared(space, data)
     weight = rearrange(mask.to(torch.float32), image.space, space)[None].to(device)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -86,6 +87,36 @@ def test_the_command_can_be_pasted_back(register, tmp_path):
     assert words[:2] == ["regcli", "register"]
     assert str(tmp_path / "a log.txt") in words
     assert (tmp_path / "a log.txt").read_text() == (tmp_path / "out" / "regcli.log").read_text()
+
+
+def test_the_log_spares_inputs_outputs_and_earlier_files(register, scans, tmp_path):
+    scan = scans.fixed.read_bytes()
+    assert register(*QUICK, "--log", scans.fixed, "--force").fails(4, "is an input")
+    assert scans.fixed.read_bytes() == scan
+    assert register(*QUICK, "--log", tmp_path / "out" / "warped.nii.gz").fails(2, "written anyway")
+    earlier = tmp_path / "earlier.log"
+    earlier.write_text("precious")
+    assert register(*QUICK, "--log", earlier).fails(4, "--force")
+    assert earlier.read_text() == "precious"
+    assert register(*QUICK, "--log", "/dev/full", "--force").fails(2, "not a file")
+    assert not (tmp_path / "out").exists()
+    assert register(*QUICK, "--log", earlier, "--force").code == 0
+    assert "verdict" in earlier.read_text()
+
+
+def test_a_disk_that_is_too_small_is_found_before_computing(register, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=50_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    assert register(*QUICK).fails(4, "free")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_of_one_voxel_is_refused(register, scans, tmp_path):
+    mask = torch.zeros(scans.truth.fixed.space.shape)
+    mask[tuple(n // 2 for n in mask.shape)] = 1
+    write_voxels(tmp_path / "mask.nii.gz", mask, scans.truth.fixed)
+    told = register("--fixed-mask", tmp_path / "mask.nii.gz", *QUICK)
+    assert told.fails(3, "constant inside its mask")
 
 
 def test_an_earlier_record_is_a_recipe_and_flags_win_over_it(run, register, scans, tmp_path):
@@ -192,6 +223,9 @@ def test_the_default_folder_is_named_after_the_images(run, scans, tmp_path, monk
         ("--frame", "last"),
         ("--points-space", "lps"),
         ("--log", "no/such/folder.log"),
+        ("-o", ""),
+        ("--metric", "mi:bins=100000"),
+        ("--iterations", "10x-1"),
         ("-q", "-v"),
     ],
     ids=" ".join,

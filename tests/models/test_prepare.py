@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from regcli.image import Image
+from regcli.image import Image, Space
 from regcli.models.prepare import foreground, prepare, robust_range
 
 CPU = torch.device("cpu")
@@ -26,6 +26,13 @@ def test_a_range_may_be_negative():
     low, high = robust_range(values.view(1, -1, 1, 1))
     assert low == pytest.approx(-980, abs=0.1)
     assert high == pytest.approx(998, abs=0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e30])
+def test_any_scale_of_intensities_becomes_the_same(scale):
+    image = noise(Space((9, 8, 7), torch.eye(4, dtype=torch.float64)))
+    one, other = (prepare(Image(image.data * x, image.space), None, CPU) for x in (1, scale))
+    assert torch.allclose(one.data, other.data, atol=1e-4)
 
 
 def test_a_constant_image_has_an_empty_range():
