@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from regcli.ops.field import turned
+
 
 @dataclass(frozen=True, eq=False)
 class Space:
@@ -63,11 +65,11 @@ class Space:
 
     def vectors_to_world(self, vectors: Tensor) -> Tensor:
         """Field (B, 3, I, J, K) in voxels to mm along the world axes."""
-        return _rotate(self.affine[:3, :3], vectors)
+        return turned(self.affine[:3, :3], vectors)
 
     def vectors_to_voxel(self, vectors: Tensor) -> Tensor:
         """Field (B, 3, I, J, K) in mm along the world axes to voxels."""
-        return _rotate(torch.linalg.inv(self.affine[:3, :3]), vectors)
+        return turned(torch.linalg.inv(self.affine[:3, :3]), vectors)
 
     def resize(self, shape: tuple[int, int, int]) -> "Space":
         """The grid of another shape whose corner voxels stay where they are."""
@@ -108,6 +110,34 @@ class Space:
         )
         gap = self.voxel_to_world(corners) - other.voxel_to_world(corners)
         return float(gap.norm(dim=1).max()) <= tolerance_mm
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A part of a grid: voxels `start` to `stop` - 1 along each axis.
+
+    Attributes:
+        space: The whole grid.
+        start: First voxel, (i, j, k).
+        stop: One past the last voxel, (i, j, k).
+    """
+
+    space: Space
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    def cut(self, data: Tensor) -> Tensor:
+        """The part of (..., I, J, K) inside, contiguous."""
+        i, j, k = (slice(*ends) for ends in zip(self.start, self.stop, strict=True))
+        return data[..., i, j, k].contiguous()
+
+    @property
+    def part(self) -> Space:
+        """The grid of the voxels inside."""
+        shift = torch.eye(4, dtype=torch.float64)
+        shift[:3, 3] = torch.tensor(self.start, dtype=torch.float64)
+        i, j, k = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return Space((i, j, k), self.space.affine @ shift)
 
 
 @dataclass(frozen=True)
@@ -170,10 +200,6 @@ def transform_points(matrix: Tensor, points: Tensor) -> Tensor:
     """Points (..., 3) carried by a (4, 4) matrix, in float64."""
     points = points.to(torch.float64)
     return points @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-def _rotate(matrix: Tensor, vectors: Tensor) -> Tensor:
-    return torch.einsum("cd,bdijk->bcijk", matrix.to(vectors), vectors).contiguous()
 
 
 def _closest_axes(affine: Tensor) -> tuple[tuple[int, ...], tuple[bool, ...]]:

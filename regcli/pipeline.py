@@ -19,7 +19,7 @@ from regcli.models.linear import align, start
 from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import classical
 from regcli.models.pyramid import Prepared
-from regcli.models.registration import Trace, Watch
+from regcli.models.registration import Trace, Watch, region
 from regcli.recipe import RegisterRecipe
 from regcli.registry import LINEAR, SIMILARITIES, build
 from regcli.warp import Interpolation, Warp
@@ -112,15 +112,16 @@ def _register(
     device = choose_device(recipe.device)
     _check(fixed, moving, masks, recipe)
     clock = time.monotonic()
-    fixed_ready = prepare(fixed, masks.fixed, device)
-    moving_ready = prepare(moving, masks.moving, device)
-    low_f, high_f, low_m, high_m = (
-        *robust_range(fixed.data, masks.fixed),
-        *robust_range(moving.data, masks.moving),
+    range_f, range_m = (
+        robust_range(fixed.data, masks.fixed),
+        robust_range(moving.data, masks.moving),
     )
+    _check_ranges(range_f, range_m, masks)
+    fixed_ready = prepare(fixed, masks.fixed, device, range_f)
+    moving_ready = prepare(moving, masks.moving, device, range_m)
     notes = [
-        f"Intensities that count: {low_f:.4g} to {high_f:.4g} (fixed), "
-        f"{low_m:.4g} to {high_m:.4g} (moving)."
+        f"Intensities that count: {range_f[0]:.4g} to {range_f[1]:.4g} (fixed), "
+        f"{range_m[0]:.4g} to {range_m[1]:.4g} (moving)."
     ]
     family = recipe.transform if recipe.transform in LINEAR else "affine"
     affine, traces = _linear(fixed_ready, moving_ready, recipe, family, initial, watch, notes)
@@ -130,8 +131,11 @@ def _register(
     if recipe.transform not in LINEAR:
         metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
         registration = classical(recipe, similarities, fixed_ready)
-        y, space, deformable = registration.run(fixed_ready, moving_ready, affine, watch)
-        y = registration.transform.resize(y, space, fixed_ready.space)
+        box = region(fixed_ready, moving_ready, affine)
+        inner = fixed_ready.cropped(box)
+        y, space, deformable = registration.run(inner, moving_ready, affine, watch)
+        y = registration.transform.resize(y, space, inner.space)
+        y = registration.transform.extend(y, box)
         u = _on_grid(y, fixed_ready.space, fixed.space)
         traces += deformable
     warp = Warp(fixed.space, affine, u)
@@ -246,13 +250,6 @@ def _check(fixed: Image, moving: Image, masks: Masks, recipe: RegisterRecipe) ->
             )
         if mask is not None and not bool((mask > 0).any()):
             raise InputError(f"The {name} mask is empty.", "Give a mask with voxels above 0.")
-        low, high = robust_range(image.data, mask)
-        if low == high:
-            where = "" if mask is None else " inside its mask"
-            raise InputError(
-                f"The {name} image is constant{where}: every voxel is {low:g}.",
-                "Give an image that shows something." if mask is None else "Give a larger mask.",
-            )
     if fixed.space.solid != moving.space.solid:
         raise InputError(
             f"The fixed image is {_dimension(fixed)}, the moving one {_dimension(moving)}.",
@@ -265,6 +262,19 @@ def _check(fixed: Image, moving: Image, masks: Masks, recipe: RegisterRecipe) ->
             raise InputError(
                 f"The images do not overlap in world space, and --init {recipe.init} starts there.",
                 "Use --init auto.",
+            )
+
+
+def _check_ranges(fixed: tuple[float, float], moving: tuple[float, float], masks: Masks) -> None:
+    for name, (low, high), mask in (
+        ("fixed", fixed, masks.fixed),
+        ("moving", moving, masks.moving),
+    ):
+        if low == high:
+            where = "" if mask is None else " inside its mask"
+            raise InputError(
+                f"The {name} image is constant{where}: every voxel is {low:g}.",
+                "Give an image that shows something." if mask is None else "Give a larger mask.",
             )
 
 

@@ -138,7 +138,7 @@ class RegisterRecipe:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "fast": {"tol": 1e-3},
+    "fast": {"tol": 5e-3},
     "accurate": {"tol": 5e-5},
 }
 

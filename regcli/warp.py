@@ -84,8 +84,7 @@ class Warp:
         change = torch.linalg.inv(later.space.affine) @ self.affine @ self.space.affine
         u = self._displacement_on(self.space)
         v = sample(later.displacement, u, matrix=change[:3], shape=self.space.shape)
-        back = torch.linalg.inv(self.affine[:3, :3]).to(v)
-        v = torch.einsum("cd,bdijk->bcijk", back, v)
+        v = field.turned(torch.linalg.inv(self.affine[:3, :3]), v)
         return Warp(self.space, affine, v if self.displacement is None else v + self.displacement)
 
     def inverse(self) -> tuple["Warp", Tensor]:
@@ -102,8 +101,8 @@ class Warp:
             return Warp(self.space.moved(self.affine), affine), torch.zeros(self.space.shape)
         v, residual = field.invert(self.space.vectors_to_voxel(self.displacement))
         v = self.space.vectors_to_world(v)
-        error = self.space.vectors_to_world(residual)[0].norm(dim=0)
-        v = torch.einsum("cd,bdijk->bcijk", self.affine[:3, :3].to(v), v)
+        error = field.lengths(self.space.vectors_to_world(residual))[0]
+        v = field.turned(self.affine[:3, :3], v)
         return Warp(self.space.moved(self.affine), affine, v), error
 
     def undo(self, inverse: "Warp", points: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from regcli.image import Image, Space, rearrange, transform_points
+from regcli.image import Box, Image, Space, rearrange, transform_points
 
 ORDERS = [
     "".join(x)
@@ -125,3 +125,14 @@ def test_grids_agree_up_to_a_tolerance(space):
     assert not space.agrees(space.moved(shift), tolerance_mm=1e-4)
     assert not space.agrees(space.resize((20, 20, 20)))
     assert not space.agrees(space.moved(torch.diag(torch.tensor([1.0, 1, 1.001, 1]).double())))
+
+
+def test_a_box_is_a_part_of_the_same_grid(space):
+    box = Box(space, (1, 0, 2), (5, 4, space.shape[2]))
+    data = torch.arange(float(np.prod(space.shape))).view(1, *space.shape)
+    part = box.cut(data)
+    assert part.shape[1:] == box.part.shape
+    assert torch.equal(part, data[:, 1:5, :4, 2:])
+    inside = voxels_of(box.part)
+    here = space.voxel_to_world(inside + torch.tensor([1.0, 0, 2]))
+    torch.testing.assert_close(box.part.voxel_to_world(inside), here)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from regcli.energy.base import Similarity
-from regcli.ops.match import Quadratic, correlation_derivatives, pointwise, squares
+from regcli.ops.match import Quadratic, correlation_derivatives, moments, pointwise, squares
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SSD(Similarity):
 
     def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
         """See Similarity."""
-        _, variance = _moments(fixed, weight)
+        _, variance = moments(fixed, weight)
         return squares(moved, fixed, weight, self.weight / float(variance))
 
 
@@ -48,7 +48,7 @@ class NCC(Similarity):
     def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
         """See Similarity."""
         n = weight.sum(dtype=torch.float64).clamp(min=1e-12)
-        (mean_f, var_f), (mean_m, var_m) = _moments(fixed, weight), _moments(moved, weight)
+        (mean_f, var_f), (mean_m, var_m) = moments(fixed, weight), moments(moved, weight)
         f = (fixed - mean_f.to(fixed)) * var_f.rsqrt().to(fixed)
         m = (moved - mean_m.to(moved)) * var_m.rsqrt().to(moved)
         rho = (weight * f * m).sum(dtype=torch.float64) / n
@@ -77,14 +77,8 @@ class LNCC(Similarity):
 
     def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
         """See Similarity."""
-        floor = self.floor * float(_moments(fixed, weight)[1])
+        floor = self.floor * float(moments(fixed, weight)[1])
         value, slope, curvature = correlation_derivatives(fixed, moved, weight, self.radius, floor)
-        return pointwise(self.weight * value, moved, self.weight * slope, self.weight * curvature)
-
-
-def _moments(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean and variance, () float64; the variance is at least 1e-12."""
-    n = weight.sum(dtype=torch.float64).clamp(min=1e-12)
-    mean = (weight * image).sum(dtype=torch.float64) / n
-    variance = (weight * (image - mean.to(image)).square()).sum(dtype=torch.float64) / n
-    return mean, variance.clamp(min=1e-12)
+        if self.weight != 1:
+            slope, curvature = slope.mul_(self.weight), curvature.mul_(self.weight)
+        return pointwise(self.weight * value, moved, slope, curvature)

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from regcli.energy.base import Similarity
-from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic, squares
+from regcli.ops.mind import self_similarity
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,7 @@ class MIND(Similarity):
 
     def describe(self, image: Tensor) -> Tensor:
         """See Similarity."""
-        parts = []
-        for axis in (2, 3, 4):
-            n = image.shape[axis]
-            if n == 1:
-                continue
-            for step in (-self.distance, self.distance):
-                index = (torch.arange(n, device=image.device) + step).clamp(0, n - 1)
-                parts.append((image - image.index_select(axis, index)).square())
-        D = gaussian(torch.cat(parts, dim=1), self.sigma)
-        V = D.mean(dim=1, keepdim=True)
-        typical = float(V.mean()) or 1.0
-        V = V.clamp(min=1e-3 * typical, max=1e3 * typical)
-        out = torch.exp(-D / V)
-        return out.contiguous(memory_format=torch.channels_last_3d)
+        return self_similarity(image, self.distance, self.sigma)
 
     def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
         """See Similarity."""

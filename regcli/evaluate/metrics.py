@@ -9,11 +9,12 @@ from torch import Tensor
 
 from regcli.errors import InputError
 from regcli.image import Space
-from regcli.ops.filter import box_sum
 from regcli.ops.jacobian import digital_determinants, jacobian_determinant
+from regcli.ops.match import moments, squared_correlation
 
 LOG_FLOOR = 1e-3  # determinants are raised to this before their log is taken
-_FLAT = 1e-6  # a window with less than this share of the image's variance is flat
+_CONSTANT = 1e-12  # variance of an image scaled to at most 1 that counts as one value
+_FLAT = 1e-5  # a window with less than this share of the image's variance is flat
 
 
 def dice(fixed: Tensor, moved: Tensor, codes: Iterable[int] | None = None) -> dict[int, float]:
@@ -145,9 +146,11 @@ def log_determinant(determinant: Tensor) -> Tensor:
 def ncc(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
     """Correlation coefficient of two images (I, J, K) in a mask (I, J, K); 0 if one is flat."""
     _require_same_shape(a, b)
-    inside = _mask(mask, a)
-    x, y = _standardised(a[inside]), _standardised(b[inside])
-    return float((x * y).mean())
+    if mask is not None:
+        inside = _mask(mask, a)
+        a, b = a[inside], b[inside]
+    x, y = _standardised(a), _standardised(b)
+    return float(x.mul_(y).mean())
 
 
 def lncc(a: Tensor, b: Tensor, mask: Tensor | None = None, radius: int = 2) -> float:
@@ -167,16 +170,9 @@ def lncc(a: Tensor, b: Tensor, mask: Tensor | None = None, radius: int = 2) -> f
     """
     _require_same_shape(a, b)
     inside = _mask(mask, a)
-    w = inside.to(torch.float32)
-    x, y = torch.zeros_like(w), torch.zeros_like(w)
-    x[inside], y[inside] = (_standardised(t[inside]).to(w) for t in (a, b))
-    products = torch.stack([w, x, y, x * x, y * y, x * y])[None]  # (1, 6, I, J, K)
-    sums = box_sum(products, radius)[0, :, inside].to(torch.float64)
-    n, sx, sy, sxx, syy, sxy = sums.unbind(0)
-    xx, yy, xy = (sxx - sx * sx / n) / n, (syy - sy * sy / n) / n, (sxy - sx * sy / n) / n
-    structured = (xx > _FLAT) & (yy > _FLAT)
-    squared = (xy * xy / (xx * yy).clamp(min=_FLAT**2)).clamp(max=1)
-    return float(torch.where(structured, squared, 0.0).mean())
+    w = inside.to(torch.float32)[None, None]
+    x, y = (_standardised_in(t[None, None], w) for t in (a, b))
+    return squared_correlation(x, y, w, radius, _FLAT)
 
 
 def mutual_information(a: Tensor, b: Tensor, mask: Tensor | None = None, bins: int = 32) -> float:
@@ -260,9 +256,20 @@ def _distance_to(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.nd
 def _standardised(values: Tensor) -> Tensor:
     """Mean 0 and variance 1, in float64; zeros if all values are the same."""
     values = values.to(torch.float64)
+    largest = float(values.abs().max())
     centred = values - values.mean()
-    sd = centred.square().mean().sqrt()
-    return centred / sd if float(sd) > 1e-12 * float(values.abs().max()) else centred * 0
+    sd = float(torch.linalg.vector_norm(centred)) / centred.numel() ** 0.5
+    return centred.div_(sd) if sd > 1e-12 * largest else centred.zero_()
+
+
+def _standardised_in(image: Tensor, weight: Tensor) -> Tensor:
+    """The image with mean 0 and variance 1 where weight (0 or 1) is 1, and 0 elsewhere; float32."""
+    largest = float(image.abs().max()) or 1.0
+    image = image.to(torch.float32) / largest  # of any scale
+    mean, variance = moments(image, weight)
+    if float(variance) <= _CONSTANT:
+        return torch.zeros_like(image)
+    return image.sub_(mean).mul_(weight).mul_(variance.rsqrt())
 
 
 def _bins(values: Tensor, bins: int) -> Tensor:

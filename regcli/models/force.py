@@ -9,7 +9,7 @@ from torch import Tensor
 from regcli.energy.base import Regularizer, Similarity
 from regcli.image import Space
 from regcli.ops.match import Quadratic
-from regcli.ops.sample import coverage, sample
+from regcli.ops.sample import sample, sample_covered
 from regcli.solve.base import Problem
 from regcli.transforms.base import Transform
 
@@ -25,7 +25,7 @@ class Pair:
         fixed: (1, 1, I, J, K).
         moving: (1, 1, i, j, k), on a grid of its own.
         matrix: (3, 4) fixed voxel to moving voxel, where the transform is the identity.
-        fixed_weight: (1, 1, I, J, K) in [0, 1].
+        fixed_weight: (1, 1, I, J, K) in [0, 1], or None for one everywhere.
         moving_weight: (1, 1, i, j, k), or None for one everywhere.
     """
 
@@ -33,7 +33,7 @@ class Pair:
     fixed: Tensor
     moving: Tensor
     matrix: Tensor
-    fixed_weight: Tensor
+    fixed_weight: Tensor | None = None
     moving_weight: Tensor | None = None
 
 
@@ -53,24 +53,30 @@ class GaussNewtonForce:
         """The registration of one level as a problem for a solver."""
         fixed = [s.describe(pair.fixed) for s in self.similarities]
         moving = [s.describe(pair.moving) for s in self.similarities]
-        space, source = pair.space, _shape(pair.moving)
+        space = pair.space
         stiffness = self.regularizer.stiffness(space.spacing)
-        whole = pair.fixed_weight.sum(dtype=torch.float64)
+        weight = pair.fixed_weight
+        whole = torch.as_tensor(
+            pair.fixed[0, 0].numel() if weight is None else weight.sum()
+        ).double()
 
         def evaluate(y: Tensor) -> tuple[Tensor, Quadratic]:
             M, u = transform.parts(y, space)
             matrix = _after(pair.matrix, M)
-            inside = coverage(source, u, matrix, space.shape)
-            weight = pair.fixed_weight * inside.to(pair.fixed_weight)
+            moved, weight = sample_covered(pair.moving, u, matrix, space.shape)
+            if pair.fixed_weight is not None:
+                weight.mul_(pair.fixed_weight)
             if pair.moving_weight is not None:
-                weight = weight * sample(pair.moving_weight, u, matrix=matrix, shape=space.shape)
+                weight.mul_(sample(pair.moving_weight, u, matrix=matrix, shape=space.shape))
             # the mean over the overlap, so that leaving the field of view lowers nothing
             overlap = weight.sum(dtype=torch.float64)
-            weight = weight * (whole / torch.maximum(overlap, _LEAST_OVERLAP * whole)).to(weight)
+            weight.mul_((whole / torch.maximum(overlap, _LEAST_OVERLAP * whole)).to(weight))
             models = []
             for similarity, f, m in zip(self.similarities, fixed, moving, strict=True):
-                moved = sample(m, u, matrix=matrix, shape=space.shape)
-                models.append(similarity.model(f, moved, weight))
+                # most compare the image itself, which is moved already
+                own = m is not pair.moving
+                m = sample(m, u, matrix=matrix, shape=space.shape) if own else moved
+                models.append(similarity.model(f, m, weight))
             model = reduce(Quadratic.plus, models)
             missing = (_LEAST_OVERLAP * whole - overlap).clamp(min=0)
             energy = model.value + 10 * missing + transform.energy(y, stiffness)
@@ -88,8 +94,3 @@ def _after(outer: Tensor, inner: Tensor) -> Tensor:
     out = outer[:, :3] @ inner
     out[:, 3] += outer[:, 3]
     return out
-
-
-def _shape(image: Tensor) -> tuple[int, int, int]:
-    i, j, k = image.shape[2:]
-    return i, j, k

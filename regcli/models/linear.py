@@ -61,16 +61,16 @@ def start(
             turns about every axis if none of them fits).
         watch: Progress and time limit.
     """
+    spacing = typical_extent(fixed) / _COARSE
+    coarse, other = fixed.at(spacing), moving.at(spacing)
     matrices: dict[str, Tensor] = {}
     if init != "moments":
         matrices["header"] = torch.eye(4, dtype=torch.float64)
     if init != "header":
-        matrices |= _moments(fixed, moving)
-    spacing = typical_extent(fixed) / _COARSE
-    coarse, other = fixed.at(spacing), moving.at(spacing)
+        matrices |= _moments(coarse, other)
     starts = _refined(coarse, other, similarity, matrices, watch)
     if init == "auto" and min(s.energy for s in starts) > _POOR:
-        starts += _refined(coarse, other, similarity, _turns(fixed, moving), watch)
+        starts += _refined(coarse, other, similarity, _turns(coarse, other), watch)
     finalists = _finalists(starts, coarse.space)
     if len(finalists) > 1:
         matrices = {s.name: s.matrix for s in finalists}

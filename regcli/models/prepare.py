@@ -32,15 +32,21 @@ def robust_range(data: Tensor, mask: Tensor | None = None) -> tuple[float, float
     return (low, high) if high > low else (least, greatest)
 
 
-def prepare(image: Image, mask: Tensor | None, device: torch.device) -> Prepared:
+def prepare(
+    image: Image,
+    mask: Tensor | None,
+    device: torch.device,
+    limits: tuple[float, float] | None = None,
+) -> Prepared:
     """One channel in canonical axis order, its robust range mapped to [0, 1].
 
     Args:
         image: (1, I, J, K).
         mask: (1, I, J, K) on the image's grid, what counts in the loss; or None.
         device: Where to compute.
+        limits: Of the robust range, if they are known.
     """
-    low, high = robust_range(image.data, mask)
+    low, high = limits or robust_range(image.data, mask)
     space = image.space.canonical()
     data = rearrange(image.data.to(torch.float32), image.space, space)
     data = ((data - low) / ((high - low) or 1.0)).clamp_(0, 1)[None].to(device)

@@ -13,8 +13,9 @@ from regcli.registry import REGULARIZERS, TRANSFORMS, build
 from regcli.solve.descent import Relaxation
 
 _COARSEST = 20  # voxels along an average axis: enough to see the lobes of a brain
-_STEPS = (40, 30, 20)  # of the coarsest levels; the last number serves all finer ones
-_TOL = 2e-4
+_STEPS = (40, 40, 20)  # of the coarsest levels; the last number serves all finer ones
+# Steps on the finest level cost more than all others; on coarse ones too few cost Dice.
+_TOL, _TOL_COARSE = 1e-3, 1e-4
 
 
 def classical(
@@ -31,7 +32,10 @@ def classical(
     steps = recipe.iterations or tuple(_STEPS[min(n, len(_STEPS) - 1)] for n in range(len(factors)))
     finest = min(h for n, h in zip(fixed.space.shape, fixed.space.spacing, strict=True) if n > 1)
     levels = tuple(
-        Level(finest * factor, Relaxation(most, recipe.tol or _TOL))
+        Level(
+            finest * factor,
+            Relaxation(most, recipe.tol or (_TOL if factor == factors[-1] else _TOL_COARSE)),
+        )
         for factor, most in zip(factors, steps, strict=True)
     )
     regularizer = scaled(build(REGULARIZERS, recipe.regularizer), recipe.smoothness)

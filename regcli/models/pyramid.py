@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regcli.image import Space
+from regcli.image import Box, Space
 from regcli.ops.filter import gaussian
 from regcli.ops.sample import coverage, resize, sample
 
@@ -66,7 +66,12 @@ class Prepared:
         weight = coverage(self.space.shape, None, change[:3], space.shape).to(moved)
         if self.weight is not None:
             weight = weight * sample(self.weight, matrix=change[:3], shape=space.shape)
-        return Prepared(space, moved, weight)
+        return Prepared(space, moved, None if bool((weight == 1).all()) else weight)
+
+    def cropped(self, box: Box) -> "Prepared":
+        """The part of the image inside a box of its grid."""
+        weight = self.weight if self.weight is None else box.cut(self.weight)
+        return Prepared(box.part, box.cut(self.data), weight)
 
     def _factors(self, spacing_mm: float) -> tuple[float, ...]:
         ratios = (

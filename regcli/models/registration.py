@@ -1,5 +1,6 @@
 """Registration: a transform and a force, solved from the coarsest level to the finest."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,11 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from regcli.image import Space
+from regcli.image import Box, Space
 from regcli.models.force import GaussNewtonForce, Pair
 from regcli.models.pyramid import Prepared
+from regcli.ops.memory import release
 from regcli.solve.base import Solution, Solver
 from regcli.transforms.base import Transform
+
+_REGION_MM, _MARGIN_MM = 4.0, 6.0
+_SHOWN = 0.05  # of the robust range: what is darker is background
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,7 @@ class Registration:
             going = watch.steps(self.name, done, share)
             solution = level.solver.run(problem, y, going)
             y = solution.y
+            release()
             traces.append(
                 Trace(self.name, number, space.shape, replace(solution, y=torch.empty(0)))
             )
@@ -141,7 +147,34 @@ class Registration:
         return y, space, traces
 
 
+def region(fixed: Prepared, moving: Prepared, affine: Tensor) -> Box:
+    """The box of the fixed grid where either image shows anything that counts, and a margin.
+
+    Outside there is nothing to register, and in a skull-stripped brain more voxels are outside than
+    inside.
+
+    Args:
+        fixed: Image.
+        moving: Image.
+        affine: (4, 4) fixed world to moving world.
+    """
+    coarse = fixed.at(_REGION_MM)
+    shown = (coarse.data > _SHOWN) | (moving.onto(coarse.space, affine).data > _SHOWN)
+    if coarse.weight is not None:
+        shown &= coarse.weight > 0
+    start, stop = [], []
+    for axis, n in enumerate(fixed.space.shape):
+        others = [d for d in (2, 3, 4) if d != axis + 2]
+        line = shown.amax(dim=others).flatten().nonzero().flatten()
+        ratio = (n - 1) / max(coarse.space.shape[axis] - 1, 1)
+        margin = _MARGIN_MM / fixed.space.spacing[axis]
+        first, last = (line[0], line[-1]) if len(line) else (0, coarse.space.shape[axis] - 1)
+        start.append(max(0, math.floor(float(first) * ratio - margin)))
+        stop.append(min(n, math.ceil(float(last) * ratio + margin) + 1))
+    return Box(fixed.space, (start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
 def paired(fixed: Prepared, moving: Prepared, affine: Tensor) -> Pair:
     """Two prepared images and the affine between their worlds, as a level's pair."""
     matrix = torch.linalg.inv(moving.space.affine) @ affine @ fixed.space.affine
-    return Pair(fixed.space, fixed.data, moving.data, matrix[:3], fixed.weights, moving.weight)
+    return Pair(fixed.space, fixed.data, moving.data, matrix[:3], fixed.weight, moving.weight)

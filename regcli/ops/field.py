@@ -1,48 +1,77 @@
 """Displacement fields in voxels of their own grid: compose, invert, resize."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from regcli.ops.kernels.cpu import field as loops
-from regcli.ops.kernels.cpu.slabs import EVERYWHERE, as_bytes, run
+from regcli.ops.kernels.cpu.memory import empty
+from regcli.ops.kernels.cpu.slabs import as_rows, run
 from regcli.ops.sample import Shape, resize, sample
 
 _PASSES = 4  # of starting anew from neighbours, at the few voxels where Newton's steps got stuck
 
 
-def compose(outer: Tensor, inner: Tensor) -> Tensor:
+def compose(
+    outer: Tensor, inner: Tensor, rows: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
     """Displacement of x -> outer(inner(x)): inner(x) + outer(x + inner(x)).
 
     Args:
         outer: (B, 3, I, J, K), voxels.
         inner: (B, 3, I, J, K), voxels.
+        rows: (I, J) bool, the rows along the last axis where `inner` has changed; None for all.
+        out: What this gave before the change: it is overwritten.
 
     Returns:
         (B, 3, I, J, K), voxels; outside the grid `outer` is that of the nearest edge.
     """
     if outer.device.type != "cpu" or outer.requires_grad or inner.requires_grad:
         return inner + sample(outer, inner)
-    out = torch.empty_like(inner, dtype=torch.float32)
+    out = empty(*inner.shape) if out is None else out
     for b in range(inner.shape[0]):
         arrays = (t[b].to(torch.float32).contiguous().numpy() for t in (outer, inner))
-        run(loops.compose, inner.shape[2], *arrays, EVERYWHERE, out[b].numpy())
+        run(loops.compose, inner.shape[2], *arrays, as_rows(rows), out[b].numpy())
     return out
 
 
-def compose_again(outer: Tensor, inner: Tensor, where: Tensor, composed: Tensor) -> Tensor:
-    """`compose` after `inner` has changed at some voxels; only those are computed.
+def turned(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """matrix v at every voxel.
 
     Args:
-        outer: (1, 3, I, J, K), voxels.
-        inner: (1, 3, I, J, K), voxels.
-        where: (1, 1, I, J, K) bool, where `inner` has changed.
-        composed: (1, 3, I, J, K), what it was before; it is overwritten.
+        matrix: (3, 3).
+        vectors: (B, 3, I, J, K).
+
+    Returns:
+        (B, 3, I, J, K), contiguous.
     """
-    if outer.device.type != "cpu":
-        return compose(outer, inner)
-    arrays = (outer[0].numpy(), inner[0].numpy(), as_bytes(where), composed[0].numpy())
-    run(loops.compose, inner.shape[2], *arrays)
-    return composed
+    if vectors.device.type != "cpu" or vectors.dtype != torch.float32 or vectors.requires_grad:
+        return torch.einsum("cd,bdijk->bcijk", matrix.to(vectors), vectors).contiguous()
+    out = empty(*vectors.shape)
+    m = matrix.to("cpu", torch.float32).contiguous().numpy()
+    for b in range(vectors.shape[0]):
+        run(loops.turn, vectors.shape[2], m, vectors[b].contiguous().numpy(), out[b].numpy())
+    return out
+
+
+def lengths(vectors: Tensor) -> Tensor:
+    """|v| at every voxel: (B, 3, I, J, K) to (B, I, J, K)."""
+    if vectors.device.type != "cpu":
+        return vectors.norm(dim=1)
+    out = empty(vectors.shape[0], *vectors.shape[2:])
+    for v, length in zip(vectors, out, strict=True):
+        run(loops.lengths, v.shape[1], v.to(torch.float32).contiguous().numpy(), length.numpy())
+    return out
+
+
+def capped(vectors: Tensor, longest: float) -> Tensor:
+    """Vectors (B, 3, I, J, K), shortened to at most `longest`; in the same memory on the CPU."""
+    if vectors.device.type != "cpu":
+        length = vectors.norm(dim=1, keepdim=True)
+        return vectors * (longest / length.clamp(min=longest))
+    for part in vectors:
+        run(loops.cap, part.shape[1], part.numpy(), np.float32(longest))
+    return vectors
 
 
 def invert(displacement: Tensor, tolerance: float = 1e-3, steps: int = 40) -> tuple[Tensor, Tensor]:
@@ -58,16 +87,20 @@ def invert(displacement: Tensor, tolerance: float = 1e-3, steps: int = 40) -> tu
     """
     if displacement.device.type != "cpu":
         return _invert_reference(displacement, tolerance, steps)
-    v, residual = (torch.empty_like(displacement, dtype=torch.float32) for _ in range(2))
+    v, residual = (empty(*displacement.shape) for _ in range(2))
     for b in range(displacement.shape[0]):
         u = displacement[b].to(torch.float32).contiguous().numpy()
         out = (v[b].numpy(), residual[b].numpy())
         run(loops.invert, u.shape[1], u, tolerance, steps, *out)
         for _ in range(_PASSES):
-            if float(residual[b].square().sum(0).max()) <= tolerance**2:
+            where = (lengths(residual[b : b + 1])[0] > tolerance).nonzero()
+            if len(where) == 0:
                 break
-            old = (v[b].numpy().copy(), residual[b].numpy().copy())
-            run(loops.invert_again, u.shape[1], u, tolerance, steps, *old, *out)
+            found = torch.empty(len(where), 6)
+            arrays = (where.numpy(), u, tolerance, steps, *out, found.numpy())
+            run(loops.invert_again, len(where), *arrays)
+            i, j, k = where.T
+            v[b, :, i, j, k], residual[b, :, i, j, k] = found[:, :3].T, found[:, 3:].T
     return v, residual
 
 
@@ -85,6 +118,25 @@ def _invert_reference(u: Tensor, tolerance: float, steps: int) -> tuple[Tensor, 
         if step % 10 == 9 and float(residual.norm(dim=1).max()) < tolerance:
             break
     return best, residual
+
+
+def extend_field(displacement: Tensor, start: Shape, shape: Shape) -> Tensor:
+    """A field on a larger grid that holds its own; outside, it is that of the nearest edge.
+
+    Args:
+        displacement: (1, 3, i, j, k), voxels.
+        start: Voxel of the larger grid where its first one lies.
+        shape: (I, J, K) of the larger grid.
+
+    Returns:
+        (1, 3, I, J, K), voxels.
+    """
+    pad = []
+    for n, first, whole in zip(displacement.shape[:1:-1], start[::-1], shape[::-1], strict=True):
+        pad += [first, whole - first - n]
+    if not any(pad):
+        return displacement
+    return torch.nn.functional.pad(displacement, pad, mode="replicate")
 
 
 def resize_field(displacement: Tensor, shape: Shape) -> Tensor:

@@ -2,12 +2,12 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from regcli.ops.kernels import reference
 from regcli.ops.kernels.cpu import filter as loops
+from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
 
 Triple = tuple[float, float, float]
@@ -57,8 +57,8 @@ def _separable(image: Tensor, taps: list[Tensor], replicate: bool) -> Tensor:
         return reference.separable(image, (i, j, k), replicate)
     depth = image.shape[2]
     stack = image.to(torch.float32).reshape(-1, *image.shape[3:]).contiguous().numpy()
-    once, twice = np.empty_like(stack), np.empty_like(stack)
+    once, twice = empty(*stack.shape), empty(*stack.shape)
     planes = stack.shape[0]
-    run(loops.within_planes, planes, stack, j.numpy(), k.numpy(), replicate, once)
-    run(loops.across_planes, planes, once, depth, i.numpy(), replicate, twice)
-    return torch.from_numpy(twice).reshape(image.shape)
+    run(loops.within_planes, planes, stack, j.numpy(), k.numpy(), replicate, once.numpy())
+    run(loops.across_planes, planes, once.numpy(), depth, i.numpy(), replicate, twice.numpy())
+    return twice.reshape(image.shape)

@@ -9,7 +9,8 @@ from torch import Tensor
 from regcli.ops.filter import box_sum
 from regcli.ops.kernels import reference
 from regcli.ops.kernels.cpu import correlation, histogram, match
-from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.kernels.cpu.memory import empty
+from regcli.ops.kernels.cpu.slabs import run, run_with_scratch
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +28,8 @@ class Quadratic:
     A: Tensor
 
     def plus(self, other: "Quadratic") -> "Quadratic":
-        """The model of the sum of both energies."""
-        return Quadratic(self.value + other.value, self.g + other.g, self.A + other.A)
+        """The model of the sum of both energies, in this model's memory."""
+        return Quadratic(self.value + other.value, self.g.add_(other.g), self.A.add_(other.A))
 
 
 def squares(moved: Tensor, fixed: Tensor, weight: Tensor, scale: float) -> Quadratic:
@@ -46,7 +47,7 @@ def squares(moved: Tensor, fixed: Tensor, weight: Tensor, scale: float) -> Quadr
         return _assemble(value, moved, scale * weight * r, scale * weight.expand_as(r))
     m, f = (t[0].permute(1, 2, 3, 0).contiguous().numpy() for t in (moved, fixed))
     shape = m.shape[:3]
-    g, a = torch.empty(1, 3, *shape), torch.empty(1, 6, *shape)
+    g, a = empty(1, 3, *shape), empty(1, 6, *shape)
     loss = np.empty(shape[0])
     w = weight[0, 0].contiguous().numpy()
     run(match.squares, shape[0], m, f, w, scale, g[0].numpy(), a[0].numpy(), loss)
@@ -65,7 +66,7 @@ def pointwise(value: Tensor, moved: Tensor, slope: Tensor, curvature: Tensor) ->
     if moved.device.type != "cpu":
         return _assemble(value, moved, slope, curvature)
     shape = moved.shape[2:]
-    g, a = torch.empty(1, 3, *shape), torch.empty(1, 6, *shape)
+    g, a = empty(1, 3, *shape), empty(1, 6, *shape)
     arrays = (t[0, 0].contiguous().numpy() for t in (moved, slope, curvature))
     run(match.force, shape[0], *arrays, g[0].numpy(), a[0].numpy())
     return Quadratic(value, g, a)
@@ -101,15 +102,15 @@ def correlation_derivatives(
     if moved.device.type != "cpu":
         return _correlation_reference(fixed, moved, weight, radius, floor)
     f, m, w = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
-    planes, stack = f.shape[0], torch.empty(1, 6, *f.shape)
-    run(correlation.products, planes, w, f, m, stack[0].numpy())
-    sums = box_sum(stack, radius)[0].numpy()
-    stack, loss = torch.empty(1, 5, *f.shape), np.empty(planes)
-    run(correlation.windows, planes, sums, w, floor, stack[0].numpy(), loss)
-    sums = box_sum(stack, radius)[0].numpy()
-    slope, curvature = torch.empty_like(fixed), torch.empty_like(fixed)
-    out = (slope[0, 0].numpy(), curvature[0, 0].numpy())
-    run(correlation.derivatives, planes, sums, w, f, m, *out)
+    planes, rows, columns = f.shape
+    windows, loss = empty(5, *f.shape).numpy(), np.empty(planes)
+    size = correlation.scratch_size(6, radius, rows, columns)
+    arrays = (f, m, w, radius, floor, windows, loss)
+    run_with_scratch(correlation.coefficients, planes, size, *arrays)
+    slope, curvature = (empty(*fixed.shape) for _ in range(2))
+    size = correlation.scratch_size(5, radius, rows, columns)
+    arrays = (windows, w, f, m, radius, slope[0, 0].numpy(), curvature[0, 0].numpy())
+    run_with_scratch(correlation.derivatives, planes, size, *arrays)
     return torch.tensor(loss.sum(), dtype=torch.float64), slope, curvature
 
 
@@ -119,7 +120,7 @@ def _correlation_reference(
     f, m, w = fixed, moved, weight
     stack = torch.cat([w, w * f, w * m, w * f * f, w * m * m, w * f * m], dim=1)
     n, sf, sm, sff, smm, sfm = box_sum(stack, radius).split(1, dim=1)
-    valid = ((w > 0) & (n >= 2)).to(f.dtype)
+    valid = ((w > 0) & (n > correlation.LEAST)).to(f.dtype)
     n = n.clamp(min=1e-6)
     mean_f, mean_m = sf / n, sm / n
     ff = (sff - n * mean_f * mean_f).clamp(min=0) + n * floor
@@ -131,6 +132,60 @@ def _correlation_reference(
     stack = torch.cat([a, a * mean_f, b, b * mean_m, 1 / mm], dim=1) * (valid * w)
     a, af, b, bm, c = box_sum(stack, radius).split(1, dim=1)
     return value, -w * (f * a - af - m * b + bm), w * c
+
+
+def squared_correlation(a: Tensor, b: Tensor, weight: Tensor, radius: int, flat: float) -> float:
+    """Mean over voxels, by weight, of the squared correlation in the window around each.
+
+    Args:
+        a: (1, 1, I, J, K), about standardised; on the CPU, as the others.
+        b: (1, 1, I, J, K).
+        weight: (1, 1, I, J, K): of a voxel inside windows, and of the window centred on it.
+        radius: Of the windows, voxels.
+        flat: Windows in which either variance is at most this count 0.
+    """
+    arrays = [t[0, 0].contiguous().numpy() for t in (a, b, weight)]
+    planes, rows, columns = arrays[0].shape
+    size, out = correlation.scratch_size(6, radius, rows, columns), np.empty(planes)
+    run_with_scratch(correlation.squared, planes, size, *arrays, radius, flat, out)
+    return float(out.sum()) / float(weight.sum(dtype=torch.float64))
+
+
+def moments(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and variance, () float64; the variance is at least 1e-12.
+
+    Args:
+        image: (1, 1, I, J, K), about in [0, 1].
+        weight: (1, 1, I, J, K).
+    """
+    if image.device.type != "cpu":
+        n = weight.sum(dtype=torch.float64).clamp(min=1e-12)
+        mean = (weight * image).sum(dtype=torch.float64) / n
+        variance = (weight * (image - mean.to(image)).square()).sum(dtype=torch.float64) / n
+        return mean, variance.clamp(min=1e-12)
+    sums = np.empty((image.shape[2], 3))
+    arrays = (t[0, 0].contiguous().numpy() for t in (image, weight))
+    run(histogram.moments, image.shape[2], *arrays, sums)
+    n, first, second = torch.from_numpy(sums.sum(0))
+    mean = first / n.clamp(min=1e-12)
+    return mean, (second / n.clamp(min=1e-12) - mean * mean).clamp(min=1e-12)
+
+
+def index_moments(stack: Tensor) -> Tensor:
+    """Sums over voxels of v i^p j^q k^r for p, q, r = 0, 1, 2: (C, I, J, K) to (C, 3, 3, 3).
+
+    Float64, on the CPU.
+    """
+    index = [torch.arange(n, dtype=torch.float64) for n in stack.shape[1:]]
+    powers = [torch.stack([torch.ones_like(x), x, x * x]) for x in index]  # (3, n) each
+    if stack.device.type == "cpu":
+        planes = np.empty((stack.shape[1], stack.shape[0], 3, 3))
+        run(histogram.index_moments, stack.shape[1], stack.numpy(), planes)
+        sums = torch.from_numpy(planes)
+    else:
+        wide = stack.to("cpu", torch.float64)
+        sums = torch.einsum("cijk,qj,rk->icqr", wide, powers[1], powers[2])
+    return torch.einsum("icqr,pi->cpqr", sums, powers[0])
 
 
 def joint_histogram(fixed: Tensor, moved: Tensor, weight: Tensor, bins: int) -> Tensor:
@@ -202,7 +257,7 @@ def additive(model: Quadratic, displacement: Tensor) -> Quadratic:
     """
     if displacement.device.type != "cpu":
         return _additive_reference(model, displacement)
-    g, A = torch.empty_like(model.g), torch.empty_like(model.A)
+    g, A = empty(*model.g.shape), empty(*model.A.shape)
     arrays = (t[0].numpy() for t in (displacement, model.g, model.A, g, A))
     run(match.additive, displacement.shape[2], *arrays)
     return Quadratic(model.value, g, A)

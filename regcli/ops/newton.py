@@ -1,12 +1,19 @@
 """The Gauss-Newton step of a dense displacement: (A + R + mu) d = -(g + R u)."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from regcli.ops.kernels.cpu import newton as loops
+from regcli.ops.kernels.cpu import twogrid
+from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
 from regcli.ops.match import Quadratic
+from regcli.ops.twogrid import double, factors, halve
+
+_SWEEPS, _OMEGA = 2, 0.8  # of Jacobi on the fine grid; undamped, it lets checkerboards grow
 
 
 def diffuse(u: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,7 +29,7 @@ def diffuse(u: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
     if u.device.type != "cpu":
         out = _diffuse_reference(u, stiffness.to(u))
         return out, 0.5 * (u * out).sum(dtype=torch.float64)
-    out, energy = torch.empty_like(u), np.empty(u.shape[2])
+    out, energy = empty(*u.shape), np.empty(u.shape[2])
     run(loops.diffuse, u.shape[2], u[0].numpy(), stiffness.numpy(), out[0].numpy(), energy)
     return out, torch.tensor(energy.sum(), dtype=torch.float64)
 
@@ -42,15 +49,14 @@ def solve(
     Returns:
         (1, 3, I, J, K), voxels.
     """
-    mu = damping * model.A[:, [0, 3, 5]].mean() + 1e-9
-    diagonal = 2 * stiffness.sum(dim=1)
+    mu, diagonal = _damped(model, damping), 2 * stiffness.sum(dim=1)
     if u.device.type != "cpu":
         return _solve_reference(model, u, stiffness.to(u), mu, diagonal.to(u), iterations)
     planes = u.shape[2]
     force = diffuse(u, stiffness)[0]
     r = force.add_(model.g).neg_()[0].numpy()
-    d = torch.zeros_like(u)
-    x, p, q, z = d[0].numpy(), np.zeros_like(r), np.zeros_like(r), np.empty_like(r)
+    d, *rest = (empty(*u.shape).zero_() for _ in range(4))
+    x, p, q, z = (t[0].numpy() for t in (d, *rest))
     a, s, m, diag = model.A[0].numpy(), stiffness.numpy(), float(mu), diagonal.numpy()
     dot = np.empty(planes)
     run(loops.advance, planes, 0.0, p, q, a, diag, m, x, r, z, dot)
@@ -69,6 +75,69 @@ def solve(
     return d
 
 
+def two_grid(
+    model: Quadratic, u: Tensor, stiffness: Tensor, damping: float, iterations: int
+) -> Tensor:
+    """The d of `solve`, nearly, for a sixth of the work: what is smooth in it, on half the grid.
+
+    Conjugate gradients on the grid with half as many voxels along each axis find the smooth part;
+    two damped Jacobi steps on the fine grid add what only it can show.
+
+    Args:
+        model: g and A.
+        u: (1, 3, I, J, K), voxels.
+        stiffness: (3, 3), see `Regularizer.stiffness`.
+        damping: mu, relative to the mean diagonal of A.
+        iterations: Of conjugate gradients.
+
+    Returns:
+        (1, 3, I, J, K), voxels.
+    """
+    g = diffuse(u, stiffness)[0].add_(model.g)
+    half = Quadratic(model.value, halve(g), halve(model.A))
+    # a coarse difference is spread over two fine ones, in each of the rows of fine voxels
+    share = math.prod(factors(u)) / 4
+    d = solve(half, torch.zeros_like(half.g), stiffness * share, damping, iterations)
+    i, j, k = u.shape[2:]
+    d = double(d, (i, j, k))
+    mu, diagonal = _damped(model, damping), 2 * stiffness.sum(dim=1)
+    if u.device.type != "cpu":
+        return _relax_reference(d, g, model.A, stiffness.to(u), mu, diagonal.to(u))
+    arrays = (g[0].numpy(), model.A[0].numpy(), stiffness.numpy(), diagonal.numpy(), float(mu))
+    for _ in range(_SWEEPS):
+        out = empty(*d.shape)
+        run(twogrid.relax, i, d[0].numpy(), *arrays, np.float32(_OMEGA), out[0].numpy())
+        d = out
+    return d
+
+
+def _damped(model: Quadratic, damping: float) -> Tensor:
+    """mu: () float32."""
+    mean = model.A[:, 0].mean() + model.A[:, 3].mean() + model.A[:, 5].mean()
+    return damping * mean / 3 + 1e-9
+
+
+def _blocks(A: Tensor, mu: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
+    """A (1, 6, I, J, K) as matrices (1, 3, 3, I, J, K), and the inverses of A + diagonal + mu."""
+    a = A[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
+    blocks = a + torch.diag(diagonal + mu).view(1, 3, 3, 1, 1, 1)
+    return a, torch.linalg.inv(blocks.movedim((1, 2), (-2, -1))).movedim((-2, -1), (1, 2))
+
+
+def _apply(matrix: Tensor, v: Tensor) -> Tensor:
+    return torch.einsum("bcdijk,bdijk->bcijk", matrix, v)
+
+
+def _relax_reference(
+    d: Tensor, g: Tensor, A: Tensor, stiffness: Tensor, mu: Tensor, diagonal: Tensor
+) -> Tensor:
+    a, inverse = _blocks(A, mu, diagonal)
+    for _ in range(_SWEEPS):
+        r = g + _apply(a, d) + _diffuse_reference(d, stiffness) + mu * d
+        d = d - _OMEGA * _apply(inverse, r)
+    return d
+
+
 def _diffuse_reference(u: Tensor, stiffness: Tensor) -> Tensor:
     out = torch.zeros_like(u)
     for axis in range(3):
@@ -84,22 +153,16 @@ def _diffuse_reference(u: Tensor, stiffness: Tensor) -> Tensor:
 def _solve_reference(
     model: Quadratic, u: Tensor, stiffness: Tensor, mu: Tensor, diagonal: Tensor, iterations: int
 ) -> Tensor:
-    a = model.A[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
-    blocks = a + torch.diag(diagonal + mu).view(1, 3, 3, 1, 1, 1)
-    inverse = torch.linalg.inv(blocks.movedim((1, 2), (-2, -1))).movedim((-2, -1), (1, 2))
-
-    def apply(matrix: Tensor, v: Tensor) -> Tensor:
-        return torch.einsum("bcdijk,bdijk->bcijk", matrix, v)
-
+    a, inverse = _blocks(model.A, mu, diagonal)
     r = -(model.g + _diffuse_reference(u, stiffness))
     d = torch.zeros_like(u)
-    z = apply(inverse, r)
+    z = _apply(inverse, r)
     p, rz = z, (r * z).sum()
     for _ in range(iterations):
-        q = apply(a, p) + _diffuse_reference(p, stiffness) + mu * p
+        q = _apply(a, p) + _diffuse_reference(p, stiffness) + mu * p
         alpha = rz / (p * q).sum().clamp(min=1e-30)
         d, r = d + alpha * p, r - alpha * q
-        z = apply(inverse, r)
+        z = _apply(inverse, r)
         new = (r * z).sum()
         p, rz = z + (new / rz.clamp(min=1e-30)) * p, new
     return d

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from regcli.ops.kernels import reference
 from regcli.ops.kernels.cpu import sample as loops
+from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
 
 Interpolation = Literal["linear", "nearest", "label"]
@@ -75,6 +76,34 @@ def coverage(source: Shape, displacement: Tensor | None, matrix: Tensor, shape: 
     return torch.from_numpy(out)[None, None]
 
 
+def sample_covered(
+    image: Tensor, displacement: Tensor | None, matrix: Tensor, shape: Shape
+) -> tuple[Tensor, Tensor]:
+    """`sample` with the edge repeated outside, and `coverage`, in one pass where that can be.
+
+    Args:
+        image: (1, C, I, J, K).
+        displacement: u, (1, 3, i, j, k) voxels of the output grid; None for zero.
+        matrix: (3, 4), output voxel to image voxel.
+        shape: (i, j, k) of the output.
+
+    Returns:
+        (1, C, i, j, k) and (1, 1, i, j, k), both its own memory.
+    """
+    if (
+        displacement is None
+        or image.shape[1:] != (1, *shape)
+        or not torch.allclose(matrix, torch.eye(3, 4).to(matrix), rtol=0, atol=1e-9)
+        or not _compiled(image, displacement)
+    ):
+        moved = sample(image, displacement, matrix=matrix, shape=shape)
+        return moved, coverage(_shape(image), displacement, matrix, shape)
+    moved, inside = empty(1, 1, *shape), empty(1, 1, *shape)
+    arrays = (_array(image[0, 0]), _array(displacement[0]), moved[0, 0].numpy())
+    run(loops.pull, shape[0], *arrays, inside[0, 0].numpy())
+    return moved, inside
+
+
 def sample_points(image: Tensor, points: Tensor) -> Tensor:
     """image (1, C, I, J, K) at voxel positions (N, 3), trilinear, edge outside: (N, C)."""
     grid = points.T.to(image.device, image.dtype).reshape(1, 3, -1, 1, 1)
@@ -118,7 +147,8 @@ def _sample_compiled(
 ) -> Tensor:
     batch = image.shape[0] if displacement is None else displacement.shape[0]
     dtype = torch.float32 if interpolation == "linear" else image.dtype
-    out = torch.empty(batch, *shape, image.shape[1], dtype=dtype)  # channels last
+    size = (batch, *shape, image.shape[1])  # channels last
+    out = empty(*size) if dtype == torch.float32 else torch.empty(size, dtype=dtype)
     for b in range(batch):
         source = image[min(b, image.shape[0] - 1)].to(dtype).permute(1, 2, 3, 0).contiguous()
         field = _NO_FIELD if displacement is None else _array(displacement[b])

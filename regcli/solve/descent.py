@@ -24,7 +24,7 @@ class Relaxation(Solver):
 
     steps: int = 20
     tol: float = 2e-4
-    window: int = 5
+    window: int = 3
     damping: float = 1e-3
 
     def run(self, problem: Problem, y: Tensor, keep_going: Callable[[float], bool]) -> Solution:
@@ -51,7 +51,11 @@ class Relaxation(Solver):
                 if float(energy) < lowest:
                     best, lowest = y, float(energy)
                 break
-            y = problem.retract(y, problem.step(y, state, self.damping))
+            trial = problem.retract(y, problem.step(y, state, self.damping))
+            if trial is y:  # no step is possible
+                stopped = "converged"
+                break
+            y = trial
         return _solution(best, lowest, energies, len(energies) - 1, stopped)
 
 

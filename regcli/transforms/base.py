@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from regcli.image import Space
+from regcli.image import Box, Space
 from regcli.ops.match import Quadratic
 
 
@@ -48,3 +48,7 @@ class Transform(ABC):
     @abstractmethod
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
         """The same map on another level's grid."""
+
+    @abstractmethod
+    def extend(self, y: Tensor, box: Box) -> Tensor:
+        """The same map on the grid that a box was cut from, as far as the box knows it."""

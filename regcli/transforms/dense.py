@@ -5,20 +5,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regcli.image import Space
+from regcli.image import Box, Space
 from regcli.ops import newton
-from regcli.ops.field import compose, compose_again, resize_field
+from regcli.ops.field import capped, compose, extend_field, resize_field
 from regcli.ops.filter import box_sum, gaussian
 from regcli.ops.jacobian import least_determinant
 from regcli.ops.match import Quadratic, additive
+from regcli.ops.twogrid import average, blend, halve, touched_rows
 from regcli.transforms.base import Transform
 
 # The least of the ten determinants that a diffeo may have: above 0, so that rounding on the way
 # to a file and back cannot fold it.
 _LEAST = 0.02
-_SOFTER = (2.0, 5.0)  # smoothing of a step where it would fold, voxels, tried in turn
-_NONE = (None, None, None, None)  # and then none of the step there
-_ITERATIONS = 8  # of conjugate gradients: at 8 the step is within a few percent of the solution
+# Where a step would fold, it is smoothed by these sigmas, voxels, in turn, and then faded to none;
+# the regions grow by so many voxels of half the grid, for folds wander to the rim of what stops.
+_REPAIRS = ((2.0, 1), (5.0, 2), (None, 1), (None, 2), (None, 4), (None, 8), (None, 16))
+_ITERATIONS = 8  # of conjugate gradients on half the grid
 
 
 @dataclass(frozen=True)
@@ -52,27 +54,31 @@ class Compositional(Transform):
         self, y: Tensor, model: Quadratic, stiffness: Tensor, space: Space, damping: float
     ) -> Tensor:
         """See Transform."""
-        d = newton.solve(model, y, stiffness, damping, _ITERATIONS)
-        return gaussian(_capped(d, self.cap), self.sigma)
+        d = newton.two_grid(model, y, stiffness, damping, _ITERATIONS)
+        return gaussian(capped(d, self.cap), self.sigma)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""
         u = compose(y, delta)
         least = least_determinant(u)
-        for sigma in (*_SOFTER, *_NONE):
-            folded = least < _LEAST
+        for sigma, reach in _REPAIRS:
+            folded = least[:, None] < _LEAST
             if not folded.any():
                 return u
-            near = _near(folded)
+            near = _near(folded, reach)
             delta = _softened(delta, near, sigma)
-            u = compose_again(y, delta, near > 0, u)
-            touched = box_sum((near > 0).to(torch.float32), 1) > 0
-            least = least_determinant(u, touched, least)
+            rows = touched_rows(near, space.shape)
+            u = compose(y, delta, rows, u)
+            least = least_determinant(u, rows, least)
         return y if (least < _LEAST).any() else u
 
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
         """See Transform."""
         return unfolded(resize_field(y, new.shape))
+
+    def extend(self, y: Tensor, box: Box) -> Tensor:
+        """See Transform."""
+        return unfolded(extend_field(y, box.start, box.space.shape))
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ class Freeform(Transform):
         self, y: Tensor, model: Quadratic, stiffness: Tensor, space: Space, damping: float
     ) -> Tensor:
         """See Transform."""
-        d = newton.solve(additive(model, y), y, stiffness, damping, _ITERATIONS)
-        return _capped(d, self.cap)
+        d = newton.two_grid(additive(model, y), y, stiffness, damping, _ITERATIONS)
+        return capped(d, self.cap)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""
@@ -111,6 +117,10 @@ class Freeform(Transform):
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
         """See Transform."""
         return resize_field(y, new.shape)
+
+    def extend(self, y: Tensor, box: Box) -> Tensor:
+        """See Transform."""
+        return extend_field(y, box.start, box.space.shape)
 
 
 def unfolded(u: Tensor) -> Tensor:
@@ -121,28 +131,24 @@ def unfolded(u: Tensor) -> Tensor:
     Args:
         u: (1, 3, I, J, K), voxels.
     """
-    while (folded := least_determinant(u) < _LEAST).any():
-        u = u + _near(folded) * (0.95 * gaussian(u, 1.5) - u)
+    while (folded := least_determinant(u)[:, None] < _LEAST).any():
+        u = blend(u.clone(), 0.95 * _near(folded, 1), gaussian(average(u), 0.75))
     return u
-
-
-def _capped(d: Tensor, cap: float) -> Tensor:
-    length = d.norm(dim=1, keepdim=True)
-    return d * (cap / length.clamp(min=cap))
 
 
 def _softened(delta: Tensor, near: Tensor, sigma: float | None) -> Tensor:
     """The step, smoothed near folds, or faded to nothing there if sigma is None.
 
     Smoothing lets the region move on as a whole; stopping it there instead costs 1 to 2 points
-    of Dice, because it never recovers.
+    of Dice, because it never recovers. What is smooth is computed on half the grid.
     """
-    smooth = torch.zeros_like(delta) if sigma is None else gaussian(delta, sigma)
-    return delta + near * (smooth - delta)
+    half = average(delta)
+    smooth = torch.zeros_like(half) if sigma is None else gaussian(half, sigma / 2)
+    return blend(delta, near, smooth)
 
 
-def _near(folded: Tensor) -> Tensor:
-    """1 around folded voxels, falling smoothly to 0: (1, 1, I, J, K)."""
-    near = (box_sum(folded.to(torch.float32), 3) > 0.5).to(torch.float32)
-    near = gaussian(near, 1.5).clamp(0, 1)
+def _near(folded: Tensor, reach: int) -> Tensor:
+    """1 around folded voxels, falling smoothly to 0, on half the grid: (1, 1, i, j, k)."""
+    near = (box_sum(halve(folded), reach) > 0.5).to(torch.float32)
+    near = gaussian(near, 0.75).clamp_(0, 1)
     return torch.where(near > 1e-3, near, 0.0)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regcli.image import Space
-from regcli.ops.match import Quadratic
+from regcli.image import Box, Space
+from regcli.ops.match import Quadratic, index_moments
 from regcli.transforms.base import Transform
 
 
@@ -63,6 +63,10 @@ class Linear(Transform):
         """See Transform."""
         return y
 
+    def extend(self, y: Tensor, box: Box) -> Tensor:
+        """See Transform."""
+        return y
+
 
 def frame(space: Space) -> Tensor:
     """(4, 4) from mm along the grid's axes about its middle to the world: a rigid map."""
@@ -107,13 +111,7 @@ def _moments(model: Quadratic) -> tuple[Tensor, Tensor]:
 
     Sums over voxels of g_c X_a and A_cd X_a X_b with X = (i, j, k, 1), axis by axis.
     """
-    shape = model.g.shape[2:]
-    index = [torch.arange(n, dtype=torch.float64) for n in shape]
-    powers = [torch.stack([torch.ones_like(x), x, x * x]) for x in index]  # (3, n) each
-    stack = torch.cat([model.g[0], model.A[0]]).to(torch.float64).cpu()  # (9, I, J, K)
-    sums = torch.einsum("cijk,rk->cijr", stack, powers[2])
-    sums = torch.einsum("cijr,qj->ciqr", sums, powers[1])
-    sums = torch.einsum("ciqr,pi->cpqr", sums, powers[0])  # (9, 3, 3, 3)
+    sums = torch.cat([index_moments(model.g[0]), index_moments(model.A[0])])  # (9, 3, 3, 3)
     exponents = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]
     g = torch.stack([sums[:3][(slice(None), *e)] for e in exponents], dim=1).flatten()
     H = torch.empty(3, 4, 3, 4, dtype=torch.float64)

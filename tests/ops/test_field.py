@@ -84,6 +84,26 @@ def test_the_reference_inverse_agrees():
     torch.testing.assert_close(v, ops.invert(u)[0], atol=5e-3, rtol=0)
 
 
+def test_a_field_extends_as_its_edges_say():
+    draw = torch.Generator().manual_seed(0)
+    inner = torch.randn(1, 3, 4, 5, 3, generator=draw)
+    out = ops.extend_field(inner, (2, 0, 1), (9, 7, 4))
+    assert torch.equal(out[:, :, 2:6, :5, 1:4], inner)
+    assert torch.equal(out[:, :, 0, :5, 1:4], inner[:, :, 0])
+    assert torch.equal(out[:, :, 8, 6, 3], inner[:, :, 3, 4, 2])
+
+
+def test_vectors_are_turned_measured_and_capped():
+    draw = torch.Generator().manual_seed(0)
+    v, matrix = torch.randn(2, 3, 4, 5, 6, generator=draw), torch.randn(3, 3, generator=draw)
+    wanted = torch.einsum("cd,bdijk->bcijk", matrix.double(), v.double())
+    torch.testing.assert_close(ops.turned(matrix, v).double(), wanted, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(ops.lengths(v), v.norm(dim=1))
+    short = ops.capped(v.clone(), 0.7)
+    torch.testing.assert_close(ops.lengths(short), v.norm(dim=1).clamp(max=0.7))
+    torch.testing.assert_close(short * v.norm(dim=1, keepdim=True).clamp(min=0.7), 0.7 * v)
+
+
 @pytest.mark.parametrize(("old", "new"), [((9, 8, 7), (17, 15, 13)), ((9, 8, 1), (5, 4, 1))])
 def test_resize_field_keeps_an_affine_map(old, new):
     def affine(shape):

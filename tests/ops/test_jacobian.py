@@ -91,6 +91,13 @@ def test_folded_area_in_2d_is_that_of_the_triangles(shape):
     np.testing.assert_allclose(folded[0], wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, *FLAT_SHAPES, (9, 8, 1)])
+def test_the_fast_least_determinant_is_the_same(shape):
+    u = field(shape, batch=2)
+    wanted, _ = jacobian.digital_determinants(u)
+    torch.testing.assert_close(jacobian.least_determinant(u), wanted, atol=1e-5, rtol=0)
+
+
 def test_a_map_turned_inside_out_folds_all_of_its_volume():
     u = torch.zeros(1, 3, 5, 6, 7)
     u[0, 0] = -2 * torch.arange(5.0)[:, None, None]

@@ -209,12 +209,43 @@ def test_additive_stays_finite_where_the_map_is_singular():
         assert torch.isfinite(out.A).all()
 
 
+def test_bright_windows_leave_nothing_behind_in_flat_ones():
+    """Running sums of float32 would; with a low floor that drowns the windows beside them."""
+    fixed, moved = torch.zeros(1, 1, 30, 28, 26), torch.zeros(1, 1, 30, 28, 26)
+    for image, seed in ((fixed, 0), (moved, 1)):
+        draw = torch.Generator().manual_seed(seed)
+        image[..., 8:20, 8:20, 8:20] = 5 + torch.rand(12, 12, 12, generator=draw)
+    weight = torch.ones_like(fixed)
+    found = ops.correlation_derivatives(fixed, moved, weight, 2, 1e-6)
+    wide = (t.double() for t in (fixed, moved, weight))
+    wanted = ops._correlation_reference(*wide, 2, 1e-6)
+    assert float(found[0]) == pytest.approx(float(wanted[0]), rel=1e-4)
+    for one, other in zip(found[1:], wanted[1:], strict=True):
+        tolerance = 1e-4 * float(other[..., 8:20, 8:20, 8:20].abs().max())
+        inner = (slice(None), slice(None), *(slice(8, 20),) * 3)
+        torch.testing.assert_close(one.double()[inner], other[inner], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_moments_of_images_and_indices_are_sums(shape):
+    image, _, weight = (t.double() for t in images(shape))
+    n = weight.sum()
+    mean = (weight * image).sum() / n
+    variance = (weight * (image - mean).square()).sum() / n
+    found = ops.moments(image.float(), weight.float())
+    torch.testing.assert_close(torch.stack(found), torch.stack([mean, variance]), rtol=1e-5, atol=0)
+    powers = [torch.arange(m).double() ** torch.arange(3).double()[:, None] for m in shape]
+    wanted = torch.einsum("cijk,pi,qj,rk->cpqr", image[0], *powers)
+    torch.testing.assert_close(ops.index_moments(image[0].float()), wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_models_add_up():
     one, two = random_model((4, 5, 6), 1), random_model((4, 5, 6), 2)
+    g, A = one.g + two.g, one.A + two.A
     both = one.plus(two)
     assert float(both.value) == 2.0
-    torch.testing.assert_close(both.g, one.g + two.g)
-    torch.testing.assert_close(both.A, one.A + two.A)
+    torch.testing.assert_close(both.g, g)
+    torch.testing.assert_close(both.A, A)
 
 
 @pytest.mark.gpu

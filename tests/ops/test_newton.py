@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from regcli.ops import newton as ops
+from regcli.ops.filter import gaussian
+from regcli.ops.kernels import reference
 from regcli.ops.match import Quadratic
 
 SHAPES = [(11, 9, 10), (5, 16, 7), (13, 12, 1), (1, 9, 8), (2, 3, 4)]
@@ -129,6 +132,35 @@ def test_the_step_lowers_the_quadratic_model():
     s = STIFFNESS.double()
     change += plain_energy(u.double() + d, s) - plain_energy(u.double(), s)
     assert float(change) < 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_two_grid_loops_equal_the_reference(shape):
+    model, u = problem(shape)
+    found = ops.two_grid(model, u, STIFFNESS, 1e-2, 8)
+    stiffness, steps = STIFFNESS.double(), [2 if n > 1 else 1 for n in shape]
+    mu = 1e-2 * model.A.double()[:, [0, 3, 5]].mean() + 1e-9
+    g = model.g.double() + ops._diffuse_reference(u.double(), stiffness)
+    half = Quadratic(model.value, *(reference.halve(t.double(), steps) for t in (g, model.A)))
+    share = np.prod(steps) / 4
+    coarse_mu = 1e-2 * half.A[:, [0, 3, 5]].mean() + 1e-9
+    d = ops._solve_reference(
+        half, half.g * 0, stiffness * share, coarse_mu, 2 * share * stiffness.sum(dim=1), 8
+    )
+    d = reference.double(d, steps, shape)
+    A, diagonal = model.A.double(), 2 * stiffness.sum(dim=1)
+    wanted = ops._relax_reference(d, g, A, stiffness, mu, diagonal)
+    tolerance = 1e-3 * float(wanted.abs().max())
+    torch.testing.assert_close(found.double(), wanted, atol=tolerance, rtol=0)
+
+
+def test_two_grids_come_close_to_the_solution_of_a_smooth_problem():
+    model, u = problem((16, 14, 12))
+    smooth = Quadratic(model.value, *(gaussian(t, 2.0) for t in (model.g, model.A)))
+    u = gaussian(u, 2.0)
+    exact = ops.solve(smooth, u, STIFFNESS, 1e-3, 400)
+    found = ops.two_grid(smooth, u, STIFFNESS, 1e-3, 8)
+    assert float((found - exact).norm() / exact.norm()) < 0.15
 
 
 @pytest.mark.parametrize("threads", [1, 2])

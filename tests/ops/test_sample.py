@@ -113,6 +113,20 @@ def test_without_displacement_or_matrix_the_image_comes_back():
     assert bool((ops.sample(image) == image).all())
 
 
+@pytest.mark.parametrize("shape", [(9, 8, 7), (6, 7, 1), (1, 5, 6), (3, 2, 4)])
+def test_a_pull_on_its_own_grid_is_sampling_and_coverage(shape):
+    draw = generator()
+    image = torch.randn(1, 1, *shape, generator=draw)
+    u = 3 * torch.randn(1, 3, *shape, generator=draw)
+    here = torch.eye(3, 4, dtype=torch.float64)
+    moved, inside = ops.sample_covered(image, u, here, shape)
+    torch.testing.assert_close(moved, ops.sample(image, u), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(inside, ops.coverage(shape, u, here, shape))
+    still, inside = ops.sample_covered(image, torch.zeros_like(u), here, shape)
+    assert torch.equal(still, image)
+    assert bool((inside == 1).all())
+
+
 def test_coverage_is_one_exactly_inside():
     for shapes in SHAPES:
         _, u, matrix = case(shapes)

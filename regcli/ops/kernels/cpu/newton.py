@@ -9,7 +9,7 @@ from regcli.ops.kernels.cpu.slabs import inline, kernel
 
 
 @inline
-def _diffuse_row(u, c, i, j, stiffness, row):
+def diffuse_row(u, c, i, j, stiffness, row):
     """row[k] = (R u)_c (i, j, k)."""
     before, after = max(i - 1, 0), min(i + 1, u.shape[1] - 1)
     left, right = max(j - 1, 0), min(j + 1, u.shape[2] - 1)
@@ -26,6 +26,19 @@ def _diffuse_row(u, c, i, j, stiffness, row):
         row[k - 1] -= step
 
 
+@inline
+def block_solve(m00, m01, m02, m11, m12, m22, r0, r1, r2):
+    """m^-1 r of a symmetric 3 x 3 matrix."""
+    c00, c01, c02 = m11 * m22 - m12 * m12, m02 * m12 - m01 * m22, m01 * m12 - m02 * m11
+    c11, c12, c22 = m00 * m22 - m02 * m02, m01 * m02 - m00 * m12, m00 * m11 - m01 * m01
+    scale = 1 / (m00 * c00 + m01 * c01 + m02 * c02)
+    return (
+        scale * (c00 * r0 + c01 * r1 + c02 * r2),
+        scale * (c01 * r0 + c11 * r1 + c12 * r2),
+        scale * (c02 * r0 + c12 * r1 + c22 * r2),
+    )
+
+
 @kernel
 def diffuse(lo, hi, u, stiffness, out, energy):
     """out = R u, energy[i] = u . R u / 2 of each plane."""
@@ -33,7 +46,7 @@ def diffuse(lo, hi, u, stiffness, out, energy):
         total = 0.0
         for j in range(u.shape[2]):
             for c in range(3):
-                _diffuse_row(u, c, i, j, stiffness, out[c, i, j])
+                diffuse_row(u, c, i, j, stiffness, out[c, i, j])
                 for k in range(u.shape[3]):
                     total += u[c, i, j, k] * out[c, i, j, k]
         energy[i] = 0.5 * total
@@ -46,7 +59,7 @@ def multiply(lo, hi, p, a, stiffness, mu, out, dot):
         total = 0.0
         for j in range(p.shape[2]):
             for c in range(3):
-                _diffuse_row(p, c, i, j, stiffness, out[c, i, j])
+                diffuse_row(p, c, i, j, stiffness, out[c, i, j])
             for k in range(p.shape[3]):
                 p0, p1, p2 = p[0, i, j, k], p[1, i, j, k], p[2, i, j, k]
                 a01, a02, a12 = a[1, i, j, k], a[2, i, j, k], a[4, i, j, k]
@@ -67,29 +80,36 @@ def advance(lo, hi, alpha, p, q, a, diagonal, mu, x, r, z, dot):
     for i in range(lo, hi):
         total = 0.0
         for j in range(p.shape[2]):
+            for c in range(3):
+                step, change, there, rest = p[c, i, j], q[c, i, j], x[c, i, j], r[c, i, j]
+                for k in range(p.shape[3]):
+                    there[k] += alpha * step[k]
+                for k in range(p.shape[3]):
+                    rest[k] -= alpha * change[k]
+            r0, r1, r2, z0, z1, z2 = (
+                r[0, i, j],
+                r[1, i, j],
+                r[2, i, j],
+                z[0, i, j],
+                z[1, i, j],
+                z[2, i, j],
+            )
+            a00, a01, a02, a11, a12, a22 = (
+                a[0, i, j],
+                a[1, i, j],
+                a[2, i, j],
+                a[3, i, j],
+                a[4, i, j],
+                a[5, i, j],
+            )
             for k in range(p.shape[3]):
-                for c in range(3):
-                    x[c, i, j, k] += alpha * p[c, i, j, k]
-                    r[c, i, j, k] -= alpha * q[c, i, j, k]
-                r0, r1, r2 = r[0, i, j, k], r[1, i, j, k], r[2, i, j, k]
-                m00, m01, m02 = a[0, i, j, k] + diagonal[0] + mu, a[1, i, j, k], a[2, i, j, k]
-                m11, m12 = a[3, i, j, k] + diagonal[1] + mu, a[4, i, j, k]
-                m22 = a[5, i, j, k] + diagonal[2] + mu
-                c00, c01, c02 = (
-                    m11 * m22 - m12 * m12,
-                    m02 * m12 - m01 * m22,
-                    m01 * m12 - m02 * m11,
-                )
-                scale = 1.0 / (m00 * c00 + m01 * c01 + m02 * c02)
-                z0 = scale * (c00 * r0 + c01 * r1 + c02 * r2)
-                z1 = scale * (
-                    c01 * r0 + (m00 * m22 - m02 * m02) * r1 + (m01 * m02 - m00 * m12) * r2
-                )
-                z2 = scale * (
-                    c02 * r0 + (m01 * m02 - m00 * m12) * r1 + (m00 * m11 - m01 * m01) * r2
-                )
-                z[0, i, j, k], z[1, i, j, k], z[2, i, j, k] = z0, z1, z2
-                total += r0 * z0 + r1 * z1 + r2 * z2
+                z0[k], z1[k], z2[k] = block_solve(
+                    a00[k] + diagonal[0] + mu, a01[k], a02[k],
+                    a11[k] + diagonal[1] + mu, a12[k], a22[k] + diagonal[2] + mu,
+                    r0[k], r1[k], r2[k],
+                )  # fmt: skip
+            for k in range(p.shape[3]):
+                total += r0[k] * z0[k] + r1[k] * z1[k] + r2[k] * z2[k]
         dot[i] = total
 
 

@@ -1,12 +1,46 @@
-"""Interpolation of volumes: channels last, positions in voxels of the sampled volume."""
+"""Interpolation of volumes: channels last, positions in voxels of the sampled volume.
+
+Voxels are found by one flat, unsigned index. A signed one makes numba ask at every access whether
+it counts from the end, which costs more than the interpolation itself.
+"""
 
 import math
+
+import numba
+import numpy as np
 
 from regcli.ops.kernels.cpu.slabs import inline, kernel
 
 # Voxels own half a voxel around their centre, so a volume of n voxels covers [-1/2, n - 1/2):
 # ITK's rule. Rounding must not push the outermost centres out.
 _EDGE = 0.5 + 1e-4
+_U = numba.uint64
+_F = np.float32
+
+
+@inline
+def cell(x, n, stride):
+    """The cell of an axis that holds x: its lower voxel, the step to the upper one, its weight.
+
+    x is clamped to the n voxels, which lie `stride` apart; from the last one the step is zero.
+    """
+    x = min(max(x, 0.0), n - 1.0)
+    lower = int(x)
+    step = stride if lower + 1 < n else _U(0)
+    return _U(lower) * stride, step, _F(x - lower)
+
+
+@inline
+def trilinear(flat, n, s0, s1, s2, a, b, c):
+    """Value in the cell whose lower corner is flat[n], at weights a, b, c of the upper corners."""
+    v0, v1, v2, v3 = flat[n], flat[n + s1], flat[n + s0], flat[n + s0 + s1]
+    v0 += (flat[n + s2] - v0) * c
+    v1 += (flat[n + s1 + s2] - v1) * c
+    v2 += (flat[n + s0 + s2] - v2) * c
+    v3 += (flat[n + s0 + s1 + s2] - v3) * c
+    v0 += (v1 - v0) * b
+    v2 += (v3 - v2) * b
+    return v0 + (v2 - v0) * a
 
 
 @inline
@@ -21,17 +55,13 @@ def _position(matrix, u, i, j, k):
 
 
 @inline
-def is_inside(x, n):
-    """Whether a position lies within n voxels along an axis."""
-    return -_EDGE <= x <= n - 1 + _EDGE
-
-
-@inline
-def cell(x, n):
-    """Lower voxel, upper voxel and weight of the upper one; positions outside are clamped."""
-    x = min(max(x, 0.0), n - 1.0)
-    lower = min(int(x), max(n - 2, 0))
-    return lower, min(lower + 1, n - 1), x - lower
+def _within(x, y, z, ni, nj, nk):
+    """Whether a position lies inside a volume of ni x nj x nk voxels."""
+    return (
+        -_EDGE <= x <= ni - 1 + _EDGE
+        and -_EDGE <= y <= nj - 1 + _EDGE
+        and -_EDGE <= z <= nk - 1 + _EDGE
+    )
 
 
 @kernel
@@ -41,58 +71,63 @@ def linear(lo, hi, image, matrix, u, border, out):
     image (I, J, K, C); matrix (3, 4) float64; u (3, i, j, k), or (3, 0, 0, 0) for none;
     out (i, j, k, C). Outside the image the nearest edge is used if `border`, else zero.
     """
-    channels = image.shape[3]
+    ni, nj, nk, channels = image.shape
+    plane, row, voxel = _U(nj * nk * channels), _U(nk * channels), _U(channels)
+    flat = image.reshape(-1)
     for i in range(lo, hi):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 x, y, z = _position(matrix, u, i, j, k)
-                within = (
-                    is_inside(x, image.shape[0])
-                    and is_inside(y, image.shape[1])
-                    and is_inside(z, image.shape[2])
-                )
-                if not (border or within):
-                    out[i, j, k, :] = 0
+                if not (border or _within(x, y, z, ni, nj, nk)):
+                    for ch in range(channels):
+                        out[i, j, k, ch] = 0
                     continue
-                a0, a1, a = cell(x, image.shape[0])
-                b0, b1, b = cell(y, image.shape[1])
-                c0, c1, c = cell(z, image.shape[2])
-                w000, w001 = (1 - a) * (1 - b) * (1 - c), (1 - a) * (1 - b) * c
-                w010, w011 = (1 - a) * b * (1 - c), (1 - a) * b * c
-                w100, w101 = a * (1 - b) * (1 - c), a * (1 - b) * c
-                w110, w111 = a * b * (1 - c), a * b * c
+                p, s0, a = cell(x, ni, plane)
+                q, s1, b = cell(y, nj, row)
+                r, s2, c = cell(z, nk, voxel)
                 for ch in range(channels):
-                    out[i, j, k, ch] = (
-                        w000 * image[a0, b0, c0, ch]
-                        + w001 * image[a0, b0, c1, ch]
-                        + w010 * image[a0, b1, c0, ch]
-                        + w011 * image[a0, b1, c1, ch]
-                        + w100 * image[a1, b0, c0, ch]
-                        + w101 * image[a1, b0, c1, ch]
-                        + w110 * image[a1, b1, c0, ch]
-                        + w111 * image[a1, b1, c1, ch]
-                    )
+                    out[i, j, k, ch] = trilinear(flat, p + q + r + _U(ch), s0, s1, s2, a, b, c)
+
+
+@kernel
+def pull(lo, hi, image, u, out, covered):
+    """out[x] = image(x + u(x)) of one channel, the nearest edge outside: the solvers' own case.
+
+    image, out (I, J, K); u (3, I, J, K). covered[x] = 1 where x + u(x) lies in the volume, else 0.
+    """
+    ni, nj, nk = image.shape
+    plane, row, edge = _U(nj * nk), _U(nk), _F(_EDGE)
+    flat = image.reshape(-1)
+    for i in range(lo, hi):
+        for j in range(nj):
+            u0, u1, u2, target, cover = u[0, i, j], u[1, i, j], u[2, i, j], out[i, j], covered[i, j]
+            for k in range(nk):
+                x, y, z = _F(i) + u0[k], _F(j) + u1[k], _F(k) + u2[k]
+                beyond = max(-min(x, min(y, z)), max(x - ni, max(y - nj, z - nk)) + _F(1))
+                cover[k] = _F(1) if beyond <= edge else _F(0)
+                p, s0, a = cell(x, ni, plane)
+                q, s1, b = cell(y, nj, row)
+                r, s2, c = cell(z, nk, _U(1))
+                target[k] = trilinear(flat, p + q + r, s0, s1, s2, a, b, c)
 
 
 @kernel
 def nearest(lo, hi, image, matrix, u, border, out):
     """As `linear`, but each output is the value of the nearest voxel; any dtype."""
+    ni, nj, nk, channels = image.shape
     for i in range(lo, hi):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 x, y, z = _position(matrix, u, i, j, k)
-                within = (
-                    is_inside(x, image.shape[0])
-                    and is_inside(y, image.shape[1])
-                    and is_inside(z, image.shape[2])
-                )
-                if not (border or within):
-                    out[i, j, k, :] = 0
+                if not (border or _within(x, y, z, ni, nj, nk)):
+                    for ch in range(channels):
+                        out[i, j, k, ch] = 0
                     continue
-                a = min(max(math.floor(x + 0.5), 0), image.shape[0] - 1)
-                b = min(max(math.floor(y + 0.5), 0), image.shape[1] - 1)
-                c = min(max(math.floor(z + 0.5), 0), image.shape[2] - 1)
-                out[i, j, k, :] = image[a, b, c, :]
+                a = min(max(math.floor(x + 0.5), 0), ni - 1)
+                b = min(max(math.floor(y + 0.5), 0), nj - 1)
+                c = min(max(math.floor(z + 0.5), 0), nk - 1)
+                for ch in range(channels):
+                    out[i, j, k, ch] = image[a, b, c, ch]
 
 
 @kernel
@@ -101,37 +136,34 @@ def label(lo, hi, image, matrix, u, border, out):
 
     That is linear interpolation of every label's indicator followed by the arg max, in one pass.
     """
+    ni, nj, nk, channels = image.shape
+    plane, row, voxel = _U(nj * nk * channels), _U(nk * channels), _U(channels)
+    flat = image.reshape(-1)
     for i in range(lo, hi):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 x, y, z = _position(matrix, u, i, j, k)
-                within = (
-                    is_inside(x, image.shape[0])
-                    and is_inside(y, image.shape[1])
-                    and is_inside(z, image.shape[2])
-                )
-                if not (border or within):
-                    out[i, j, k, :] = 0
+                if not (border or _within(x, y, z, ni, nj, nk)):
+                    for ch in range(channels):
+                        out[i, j, k, ch] = 0
                     continue
-                a0, a1, a = cell(x, image.shape[0])
-                b0, b1, b = cell(y, image.shape[1])
-                c0, c1, c = cell(z, image.shape[2])
-                for ch in range(image.shape[3]):
-                    best, best_weight = image[a0, b0, c0, ch], -1.0
+                p, s0, a = cell(x, ni, plane)
+                q, s1, b = cell(y, nj, row)
+                r, s2, c = cell(z, nk, voxel)
+                for ch in range(channels):
+                    n = p + q + r + _U(ch)
+                    best, best_weight = flat[n], _F(-1)
                     for corner in range(8):
-                        candidate = image[
-                            a1 if corner & 4 else a0,
-                            b1 if corner & 2 else b0,
-                            c1 if corner & 1 else c0,
-                            ch,
-                        ]
-                        weight = 0.0
+                        step = _U(corner >> 2) * s0 + _U(corner >> 1 & 1) * s1 + _U(corner & 1) * s2
+                        candidate = flat[n + step]
+                        weight = _F(0)
                         for other in range(8):
-                            p, wa = (a1, a) if other & 4 else (a0, 1 - a)
-                            q, wb = (b1, b) if other & 2 else (b0, 1 - b)
-                            r, wc = (c1, c) if other & 1 else (c0, 1 - c)
-                            if image[p, q, r, ch] == candidate:
-                                weight += wa * wb * wc
+                            wa, wb = a if other & 4 else 1 - a, b if other & 2 else 1 - b
+                            step = (
+                                _U(other >> 2) * s0 + _U(other >> 1 & 1) * s1 + _U(other & 1) * s2
+                            )
+                            if flat[n + step] == candidate:
+                                weight += wa * wb * (c if other & 1 else 1 - c)
                         if weight > best_weight:
                             best, best_weight = candidate, weight
                     out[i, j, k, ch] = best
@@ -144,7 +176,5 @@ def coverage(lo, hi, shape, matrix, u, out):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 x, y, z = _position(matrix, u, i, j, k)
-                within = (
-                    is_inside(x, shape[0]) and is_inside(y, shape[1]) and is_inside(z, shape[2])
-                )
+                within = _within(x, y, z, shape[0], shape[1], shape[2])
                 out[i, j, k] = 1.0 if within else 0.0

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any
 
 import numba
@@ -16,8 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-EVERYWHERE = np.zeros((0, 0, 0), np.uint8)  # the `where` of loops that skip no voxel
+from regcli.ops.kernels.cpu.memory import empty
+
+EVERY_ROW = np.zeros((0, 0), np.uint8)  # the `rows` of loops that skip none
 _SLABS_PER_THREAD = 4  # a slow core then delays the others by a quarter of its share at most
+_THICKEST = 32  # planes of a slab whose loop begins with planes outside it
 
 
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
@@ -40,13 +44,44 @@ def run(loop: Callable[..., None], planes: int, *arrays: Any) -> None:
     if threads == 1 or planes < 2:
         loop(0, planes, *arrays)
         return
-    slabs = min(planes, threads * _SLABS_PER_THREAD)
-    bounds = [planes * s // slabs for s in range(slabs + 1)]
-    jobs = [_pool(threads).submit(loop, lo, hi, *arrays) for lo, hi in pairwise(bounds)]
-    for job in jobs:
-        job.result()
+    _share(
+        threads, [(loop, *slab, *arrays) for slab in _slabs(planes, threads * _SLABS_PER_THREAD)]
+    )
 
 
-def as_bytes(where: Tensor) -> np.ndarray:
-    """A (1, 1, I, J, K) bool tensor as the (I, J, K) uint8 array that loops take."""
-    return where[0, 0].contiguous().view(torch.uint8).numpy()
+def run_with_scratch(loop: Callable[..., None], planes: int, size: int, *arrays: Any) -> None:
+    """Call `loop(lo, hi, scratch, *arrays)` on slabs; scratch: `size` values of each call's own.
+
+    The slabs are the same for any number of threads, and so are sums that run along them.
+    """
+    slabs = _slabs(planes, max(2, -(-planes // _THICKEST)))
+    threads = min(torch.get_num_threads(), len(slabs))
+    spare: SimpleQueue[np.ndarray] = SimpleQueue()
+    for part in empty(threads, size).numpy():
+        spare.put(part)
+
+    def call(lo: int, hi: int) -> None:
+        scratch = spare.get()
+        loop(lo, hi, scratch, *arrays)
+        spare.put(scratch)
+
+    _share(threads, [(call, *slab) for slab in slabs])
+
+
+def _slabs(planes: int, count: int) -> list[tuple[int, int]]:
+    count = min(planes, count)
+    return list(pairwise(planes * s // count for s in range(count + 1)))
+
+
+def _share(threads: int, jobs: list[tuple[Any, ...]]) -> None:
+    if threads == 1:
+        for loop, *arguments in jobs:
+            loop(*arguments)
+        return
+    for running in [_pool(threads).submit(*job) for job in jobs]:
+        running.result()
+
+
+def as_rows(rows: Tensor | None) -> np.ndarray:
+    """(I, J) bool as the uint8 array that loops take."""
+    return EVERY_ROW if rows is None else rows.to(torch.uint8).numpy()

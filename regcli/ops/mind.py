@@ -1,0 +1,61 @@
+"""Modality-independent neighbourhood descriptors."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regcli.ops.filter import gaussian
+from regcli.ops.kernels.cpu import mind as loops
+from regcli.ops.kernels.cpu.memory import empty
+from regcli.ops.kernels.cpu.slabs import run
+
+_CLAMP = 1e3  # the variance counts as at least 1 / _CLAMP, at most _CLAMP times its mean
+
+
+def self_similarity(image: Tensor, distance: int, sigma: float) -> Tensor:
+    """exp(-D / V) for the neighbours behind and ahead on each axis of more than one voxel.
+
+    D is the squared difference of the patches around a voxel and around its neighbour, weighted by
+    a Gaussian; V is the mean of D over the neighbours.
+
+    Args:
+        image: (1, 1, I, J, K).
+        distance: Of the neighbours, voxels.
+        sigma: Of the patches, voxels.
+
+    Returns:
+        (1, C, I, J, K), C twice the number of axes; channels lie next to each other in memory.
+
+    Source: Heinrich et al., MedIA 2012.
+    """
+    axes = [axis for axis in range(3) if image.shape[2 + axis] > 1]
+    if image.device.type != "cpu":
+        return _reference(image, distance, sigma, axes)
+    shape = image.shape[2:]
+    squares = empty(1, 3, *shape)
+    run(loops.differences, shape[0], image[0, 0].contiguous().numpy(), distance, squares[0].numpy())
+    smooth = gaussian(squares, sigma)[0].numpy()
+    variance = empty(*shape)
+    share = np.float32(1 / (2 * len(axes)))
+    run(loops.variances, shape[0], smooth, distance, share, variance.numpy())
+    typical = float(variance.mean()) or 1.0
+    out = empty(1, *shape, 2 * len(axes))
+    limits = (np.float32(typical / _CLAMP), np.float32(typical * _CLAMP))
+    arrays = (smooth, distance, variance.numpy(), *limits, np.array(axes), out[0].numpy())
+    run(loops.descriptors, shape[0], *arrays)
+    return out.permute(0, 4, 1, 2, 3)
+
+
+def _reference(image: Tensor, distance: int, sigma: float, axes: list[int]) -> Tensor:
+    parts = []
+    for axis in (2 + a for a in axes):
+        n = image.shape[axis]
+        index = torch.arange(n, device=image.device)
+        ahead = image.index_select(axis, (index + distance).clamp(max=n - 1))
+        smooth = gaussian((image - ahead).square(), sigma)
+        parts += [smooth.index_select(axis, (index - distance).clamp(min=0)), smooth]
+    D = torch.cat(parts, dim=1)
+    V = D.mean(dim=1, keepdim=True)
+    typical = float(V.mean()) or 1.0
+    out = torch.exp(-D / V.clamp(min=typical / _CLAMP, max=typical * _CLAMP))
+    return out.contiguous(memory_format=torch.channels_last_3d)
