@@ -24,7 +24,7 @@ _WRITABLE = (".mat", ".tfm", ".txt")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _FLIRT_ROW = re.compile(r"(\S+  ){4}")
 _PLAIN_BYTES = 4096
-_HDF5_LOCK = threading.Lock()  # the library inside SimpleITK is not safe for threads
+HDF5_LOCK = threading.Lock()  # the library inside SimpleITK is not safe for threads
 _CHECK = "Check what the file is; transforms are ITK .mat, .tfm, .txt or .h5 files."
 
 
@@ -90,14 +90,14 @@ def read_plain(path: Path) -> Tensor | None:
             f"{path} looks like a matrix of FSL's flirt, whose meaning depends on both images.",
             "Convert it: c3d_affine_tool -ref FIXED -src MOVING FILE -fsl2ras -oitk affine.tfm.",
         )
-    return _checked(torch.tensor(numbers, dtype=torch.float64), path)
+    return checked(torch.tensor(numbers, dtype=torch.float64), path)
 
 
-def read_transform(path: Path) -> sitk.Transform:
-    """The transform of an ITK file, not looked into.
+def is_hdf5(path: Path) -> bool:
+    """Whether a transform file is HDF5 by its name.
 
     Raises:
-        InputError: If it cannot be read.
+        InputError: If its name is no transform file's, or says HDF5 where the content does not.
     """
     kind = extension(path)
     with open_input(path) as file:
@@ -106,7 +106,17 @@ def read_transform(path: Path) -> sitk.Transform:
         raise InputError(f"{path} is no transform file ({kind or 'no ending'}).", _CHECK)
     if kind in (".h5", ".hdf5") and start != _HDF5_MAGIC:
         raise InputError(f"{path} is not an HDF5 file, though its name ends in {kind}.", _CHECK)
-    with _HDF5_LOCK, translated(path):
+    return kind in (".h5", ".hdf5")
+
+
+def read_transform(path: Path) -> sitk.Transform:
+    """The transform of an ITK file, not looked into.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    is_hdf5(path)
+    with HDF5_LOCK, translated(path):
         return sitk.ReadTransform(str(path))
 
 
@@ -117,7 +127,7 @@ def write_transform(transform: sitk.Transform, path: Path) -> None:
         OutputError: If the file cannot be written.
     """
     try:
-        with _HDF5_LOCK:
+        with HDF5_LOCK:
             sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
         raise OutputError(
@@ -153,10 +163,15 @@ def from_itk(transform: sitk.Transform, path: Path) -> Tensor:
     matrix = np.eye(4)
     matrix[:n, :n] = np.stack(columns, axis=1)
     matrix[:n, 3] = origin
-    return _checked(torch.from_numpy(LPS @ matrix @ LPS), path)
+    return checked(torch.from_numpy(LPS @ matrix @ LPS), path)
 
 
-def _checked(matrix: Tensor, path: Path) -> Tensor:
+def checked(matrix: Tensor, path: Path) -> Tensor:
+    """The matrix, once it is finite and can be inverted.
+
+    Raises:
+        InputError: If not; the message names `path`.
+    """
     if not bool(matrix.isfinite().all()):
         raise InputError(f"{path} holds numbers that are not finite.", _CHECK)
     scales = torch.linalg.svdvals(matrix[:3, :3])

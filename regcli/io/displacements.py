@@ -148,21 +148,6 @@ def is_displacement(path: str | Path) -> bool:
     return reader.GetPixelID() in floats and reader.GetNumberOfComponents() in (2, 3)
 
 
-def field_to_itk(space: Space, displacement: Tensor | None) -> sitk.Image:
-    """An ITK image of float64 LPS vectors; a sheared grid stays exactly so."""
-    u = _vectors(space, displacement).permute(0, 3, 2, 1).numpy()  # (3, K, J, I)
-    lps = np.empty((*u.shape[1:], 3))
-    for c, sign in enumerate(_LPS_SIGNS):
-        np.multiply(u[c], sign, out=lps[..., c])
-    image = sitk.GetImageFromArray(lps, isVector=True)
-    affine = LPS @ space.affine.numpy()
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    return image
-
-
 def field_from_itk(image: sitk.Image, path: Path) -> tuple[Space, Tensor]:
     """The displacement field that an ITK image of LPS vectors holds, 2-D or 3-D.
 
@@ -180,7 +165,35 @@ def field_from_itk(image: sitk.Image, path: Path) -> tuple[Space, Tensor]:
     affine[:n, 3] = image.GetOrigin()
     values = torch.from_numpy(sitk.GetArrayViewFromImage(image).astype(np.float32))
     lps = values.permute(*range(n, -1, -1)).reshape(parts, *image.GetSize(), *(1,) * (3 - n))
-    return _field(lps, flip=True, affine=LPS @ affine, path=path)
+    return field_of(lps, flip=True, affine=LPS @ affine, path=path)
+
+
+def field_of(
+    vectors: Tensor, *, flip: bool, affine: np.ndarray, path: Path
+) -> tuple[Space, Tensor]:
+    """The grid and u, (1, 3, I, J, K) RAS mm, of vectors read from a file.
+
+    Args:
+        vectors: (2 or 3, I, J, K) mm; LPS if `flip`, else RAS.
+        flip: See vectors.
+        affine: (4, 4) voxel index to RAS+ mm.
+        path: For messages.
+
+    Raises:
+        InputError: If they are no sound displacement field.
+    """
+    parts, shape = vectors.shape[0], vectors.shape[1:]
+    if parts == 2 and shape[2] > 1:
+        raise InputError(
+            f"{path} has two components on {shape[2]} slices.", "Give a field with three."
+        )
+    if not bool(vectors.isfinite().all()):
+        raise InputError(f"{path} holds displacements that are not finite.", "Mend the field.")
+    u = torch.zeros(1, 3, *shape)
+    for c, sign in enumerate(_LPS_SIGNS[:parts]):
+        u[0, c] = vectors[c] * sign if flip else vectors[c]
+    space = make_header(path, shape, affine=affine, storage=Storage()).space
+    return space, u
 
 
 def _vectors(space: Space, displacement: Tensor | None) -> Tensor:
@@ -229,7 +242,7 @@ def _read_field(path: Path) -> tuple[Space, Tensor]:
         affine = np.array(fields.get_best_affine())
     except (ValueError, HeaderDataError):
         raise InputError(f"{path} has a qform that is not a rotation.", _CHECK) from None
-    return _field(u, flip=flip, affine=affine, path=path)
+    return field_of(u, flip=flip, affine=affine, path=path)
 
 
 def _lps(fields: nib.Nifti1Header, path: Path) -> bool:
@@ -252,19 +265,3 @@ def _lps(fields: nib.Nifti1Header, path: Path) -> bool:
         f"{path} is not a displacement field as ITK writes it: {fault}.",
         "Convert it to a 5-D NIfTI of LPS mm with intent 1007; a field in voxels is Learn2Reg's.",
     )
-
-
-def _field(vectors: Tensor, *, flip: bool, affine: np.ndarray, path: Path) -> tuple[Space, Tensor]:
-    """The grid and u of (2 or 3, I, J, K) mm, LPS if `flip`, on a RAS+ grid."""
-    parts, shape = vectors.shape[0], vectors.shape[1:]
-    if parts == 2 and shape[2] > 1:
-        raise InputError(
-            f"{path} has two components on {shape[2]} slices.", "Give a field with three."
-        )
-    if not bool(vectors.isfinite().all()):
-        raise InputError(f"{path} holds displacements that are not finite.", "Mend the field.")
-    u = torch.zeros(1, 3, *shape)
-    for c, sign in enumerate(_LPS_SIGNS[:parts]):
-        u[0, c] = vectors[c] * sign if flip else vectors[c]
-    space = make_header(path, shape, affine=affine, storage=Storage()).space
-    return space, u

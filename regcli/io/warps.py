@@ -22,16 +22,17 @@ from regcli.errors import InputError, OutputError
 from regcli.image import Space
 from regcli.io import affines
 from regcli.io.affines import read_affine, write_affine
+from regcli.io.composites import Field, read_h5, write_h5
 from regcli.io.displacements import (
     FIELD_FILES,
     field_from_itk,
-    field_to_itk,
     is_displacement,
     read_displacement,
     write_displacement,
 )
 from regcli.io.files import extension
 from regcli.io.learn2reg import read_learn2reg, write_learn2reg
+from regcli.ops.field import turned
 from regcli.warp import Warp
 
 __all__ = [
@@ -60,14 +61,14 @@ def write_composite(warp: Warp, path: str | Path) -> None:
 
     Args:
         warp: phi(x) = A (x + u(x)); without a displacement the file holds the affine alone.
-        path: .h5 or .hdf5. Vectors are float64 in it, as SimpleITK has no other.
+        path: .h5 or .hdf5. Vectors are float32 in it; its bytes depend on the map alone.
 
     Raises:
         OutputError: If the format is neither, or the file cannot be written.
     """
-    parts: list[sitk.Transform] = [affines.to_itk(warp.affine)]
+    parts: list[sitk.AffineTransform | Field] = [affines.to_itk(warp.affine)]
     if warp.displacement is not None:
-        parts.append(sitk.DisplacementFieldTransform(field_to_itk(warp.space, warp.displacement)))
+        parts.append((warp.space, warp.displacement))
     _write_parts(parts, Path(path))
 
 
@@ -83,9 +84,9 @@ def write_inverse_composite(inverse: Warp, fixed_space: Space, path: str | Path)
         OutputError: If the format is neither, or the file cannot be written.
     """
     space, v = inverse_parts(inverse, fixed_space)
-    parts: list[sitk.Transform] = [affines.to_itk(inverse.affine)]
+    parts: list[sitk.AffineTransform | Field] = [affines.to_itk(inverse.affine)]
     if v is not None:
-        parts.insert(0, sitk.DisplacementFieldTransform(field_to_itk(space, v)))
+        parts.insert(0, (space, v))
     _write_parts(parts, Path(path))
 
 
@@ -168,18 +169,19 @@ def describe_transform(path: str | Path) -> dict[str, Any]:
     }
 
 
-def _write_parts(parts: list[sitk.Transform], path: Path) -> None:
+def _write_parts(parts: list[sitk.AffineTransform | Field], path: Path) -> None:
     if extension(path) not in _COMPOSITES:
         raise OutputError(
             f"{path} cannot be written: a composite transform is HDF5.", "End its name in .h5."
         )
-    affines.write_transform(sitk.CompositeTransform(parts), path)
+    with affines.HDF5_LOCK:
+        write_h5(parts, path)
 
 
 def _rotated(matrix: Tensor, vectors: Tensor | None) -> Tensor | None:
     if vectors is None:
         return None
-    return torch.einsum("cd,bdijk->bcijk", matrix[:3, :3].to(vectors), vectors).contiguous()
+    return turned(matrix[:3, :3], vectors)
 
 
 def _read_parts(file: TransformFile) -> list[Warp | Tensor]:
@@ -203,6 +205,11 @@ def _parts_of(path: Path) -> list[Warp | Tensor]:
     plain = affines.read_plain(path)
     if plain is not None:
         return [plain]
+    with affines.HDF5_LOCK:
+        known = read_h5(path) if affines.is_hdf5(path) else None
+    if known is not None:
+        parts = [_deformation(*part) if isinstance(part, tuple) else part for part in known]
+        return parts[::-1]  # the last group is applied first
     transform = affines.read_transform(path)
     if transform.GetTransformEnum() != sitk.sitkComposite:
         return [_part(transform, path)]
