@@ -272,7 +272,10 @@ def _tell(report: dict[str, Any], verbosity: Verbosity) -> None:
             f"sdlogj {jacobian['sdlogj']:.2f}"
         )
     inverse = report["inverse"]
-    verbosity.say(f"inverse error {inverse['mean_mm']:.3g} mm mean, {inverse['max_mm']:.3g} mm max")
+    verbosity.say(
+        f"inverse error {inverse['mean_mm']:.2g} mm mean, {inverse['max_mm']:.2g} mm max; "
+        f"there and back {inverse['round_trip_mean_mm']:.2g}, {inverse['round_trip_max_mm']:.2g}"
+    )
     if report["labels"]:
         verbosity.say("Dice " + _steps(report["labels"]["dice"]))
         verbosity.say("HD95 " + _steps(report["labels"]["hd95_mm"], " mm"))

@@ -20,6 +20,7 @@ GATES = {
     "ndv": (("jacobian", "ndv_percent"), "%"),
     "sdlogj": (("jacobian", "sdlogj"), ""),
     "inverse": (("inverse", "max_mm"), "mm"),
+    "round_trip": (("inverse", "round_trip_mean_mm"), "mm"),
     "similarity": (("similarity", "after"), ""),
     "ncc": (("similarity", "ncc", "after"), ""),
     "dice": (("labels", "dice", "after"), ""),
