@@ -1,0 +1,139 @@
+"""The hot loops, timed against plain torch and against the memory bandwidth of the machine.
+
+A loop's floor is the time in which the volumes that it must read and write once can be copied.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from regcli.ops import field, filter, jacobian, match, newton
+from regcli.ops.kernels import reference
+from regcli.ops.sample import sample, sample_covered
+
+Shape = tuple[int, int, int]
+_HERE = torch.eye(3, 4, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loop, the same in plain torch, and how many float32 volumes it must read and write."""
+
+    name: str
+    loop: Callable[[], object]
+    plain: Callable[[], object]
+    volumes: int
+
+
+def bandwidth(shape: Shape) -> float:
+    """Bytes per second that copying a large volume moves, reading and writing."""
+    a, b = torch.rand(8, *shape), torch.empty(8, *shape)
+    return 2 * a.numel() * 4 / seconds(lambda: b.copy_(a))
+
+
+def seconds(call: Callable[[], object], repeats: int = 5) -> float:
+    """The fastest of several calls, after one that warms up."""
+    call()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def cases(shape: Shape, channels: int = 16) -> list[Case]:
+    """Every loop on volumes of one shape."""
+    draw = torch.Generator().manual_seed(0)
+    f, m = (torch.rand(1, 1, *shape, generator=draw) for _ in range(2))
+    u = 8 * filter.gaussian(torch.rand(1, 3, *shape, generator=draw) - 0.5, 2.0)
+    w = torch.ones(1, 1, *shape)
+    features = [
+        torch.rand(1, channels, *shape, generator=draw).contiguous(
+            memory_format=torch.channels_last_3d
+        )
+        for _ in range(2)
+    ]
+    model = match.Quadratic(torch.zeros(()), u.clone(), torch.rand(1, 6, *shape, generator=draw))
+    model.A[:, [0, 3, 5]] += 2
+    stiffness = torch.full((3, 3), 0.15)
+    return [
+        Case(
+            f"match, {channels} channels",
+            lambda: match.squares(sample(features[0], u), features[1], w, 1.0),
+            lambda: _autograd(*features, u),
+            2 * channels + 3 + 1 + 9,
+        ),
+        Case(
+            "warp, 1 channel",
+            lambda: sample_covered(m, u, _HERE, shape),
+            lambda: _plain_warp(m, u, shape),
+            6,
+        ),
+        Case("compose", lambda: field.compose(u, u), lambda: u + _plain_warp(u, u, shape), 9),
+        Case(
+            "lncc, radius 2",
+            lambda: match.correlation_derivatives(f, m, w, 2, 1e-3),
+            lambda: _plain_lncc(f, m, w, 2),
+            5,
+        ),
+        Case(
+            "gauss, sigma 1, 3 components",
+            lambda: filter.gaussian(u, 1.0),
+            lambda: reference.separable(u, (taps := filter._gaussian_taps(1.0), taps, taps), True),
+            6,
+        ),
+        Case(
+            "determinant",
+            lambda: jacobian.jacobian_determinant(u),
+            lambda: reference.determinant(reference.jacobian(u)),
+            4,
+        ),
+        Case(
+            "ten determinants, least",
+            lambda: jacobian.least_determinant(u),
+            lambda: reference.determinant(reference.jacobian(u)),  # one of the ten
+            4,
+        ),
+        Case(
+            "step on two grids",
+            lambda: newton.two_grid(model, u, stiffness, 1e-3, 8),
+            lambda: newton._relax_reference(
+                u, model.g, model.A, stiffness, torch.tensor(0.01), 2 * stiffness.sum(1)
+            ),  # its two fine steps alone
+            15,
+        ),
+    ]
+
+
+def _autograd(moving: Tensor, fixed: Tensor, u: Tensor) -> Tensor:
+    """Loss and dE/du of feature matching as one writes it in torch."""
+    with torch.enable_grad():
+        v = u.clone().requires_grad_()
+        moved = sample(moving, v)
+        (moved - fixed).square().mean().backward()
+    assert v.grad is not None
+    return v.grad
+
+
+def _plain_warp(image: Tensor, u: Tensor, shape: Shape) -> Tensor:
+    return reference.linear(image, reference.positions(_HERE, u, shape))
+
+
+def _plain_lncc(f: Tensor, m: Tensor, w: Tensor, radius: int) -> Tensor:
+    """Value and derivative with box filters of torch."""
+    width = 2 * radius + 1
+
+    def box(stack: Tensor) -> Tensor:
+        return F.avg_pool3d(stack, width, stride=1, padding=radius) * width**3
+
+    n, sf, sm, sff, smm, sfm = box(torch.cat([w, f, m, f * f, m * m, f * m], 1)).split(1, 1)
+    ff, mm, fm = sff - sf * sf / n + 1e-3, smm - sm * sm / n + 1e-3, sfm - sf * sm / n
+    a = (ff * mm).rsqrt()
+    b = fm * a / mm
+    a, af, b, bm = box(torch.cat([a, a * sf / n, b, b * sm / n], 1)).split(1, 1)
+    return f * a - af - m * b + bm

@@ -1,0 +1,36 @@
+"""The benchmarks run, and compare loops with what they claim to compare."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SHAPE = (12, 10, 9)
+
+
+def _load(name):
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+kernels = _load("kernels")
+
+
+@pytest.mark.parametrize("case", kernels.cases(SHAPE, 4), ids=lambda case: case.name)
+def test_every_loop_and_its_plain_form_run(case):
+    with torch.no_grad():
+        fast, plain = case.loop(), case.plain()
+    if case.name in ("compose", "determinant") or case.name.startswith("gauss"):
+        torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
+    if case.name.startswith("warp"):
+        torch.testing.assert_close(fast[0], plain, atol=1e-4, rtol=1e-4)
+
+
+def test_the_bandwidth_is_that_of_a_machine():
+    assert 1e8 < kernels.bandwidth((40, 40, 40)) < 1e13
