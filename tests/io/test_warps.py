@@ -1,4 +1,5 @@
 import json
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -94,6 +95,19 @@ def test_itk_carries_points_through_a_composite_as_the_warp_does(space, tmp_path
     warps.write_composite(warp, tmp_path / "c.h5")
     points = random_points(space)
     close(itk_points(sitk.ReadTransform(str(tmp_path / "c.h5")), points), warp(points), 1e-5)
+
+
+def test_composites_are_float32_and_the_same_bytes_every_time(tmp_path):
+    space = Space((5, 4, 3), torch.eye(4, dtype=torch.float64))
+    draw = torch.Generator().manual_seed(0)
+    u = torch.randn(1, 3, 5, 4, 3, generator=draw)
+    warp = Warp(space, torch.eye(4, dtype=torch.float64), u)
+    for name in ("one.h5", "two.h5"):
+        warps.write_composite(warp, tmp_path / name)
+        time.sleep(1.1)  # a time in the file would show
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+    with h5py.File(tmp_path / "one.h5") as file:
+        assert file["TransformGroup/2/TransformParameters"].dtype == np.float32
 
 
 def test_itk_carries_points_back_through_an_inverse_composite(space, tmp_path):
