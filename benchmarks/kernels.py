@@ -29,9 +29,9 @@ class Case:
     volumes: int
 
 
-def bandwidth(shape: Shape) -> float:
-    """Bytes per second that copying a large volume moves, reading and writing."""
-    a, b = torch.rand(8, *shape), torch.empty(8, *shape)
+def bandwidth(values: int = 1 << 26) -> float:
+    """Bytes per second that copying moves, reading and writing; of more than caches hold."""
+    a, b = torch.rand(values), torch.empty(values)
     return 2 * a.numel() * 4 / seconds(lambda: b.copy_(a))
 
 

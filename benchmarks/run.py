@@ -52,9 +52,9 @@ def main() -> None:
 
 
 def _kernels(shape: kernels.Shape) -> list[dict[str, Any]]:
-    speed = kernels.bandwidth(shape)
+    speed = kernels.bandwidth()
     title = f"{'x'.join(map(str, shape))}, copying at {speed / 1e9:.1f} GB/s"
-    table = Table("loop", "ms", "x floor", "torch ms", "times faster", title=title)
+    table = Table("loop", "ms", "x floor", "torch ms", "times faster", title=title, box=None)
     rows = []
     with torch.no_grad():
         for case in kernels.cases(shape):
@@ -93,8 +93,8 @@ def _growth(threads: int) -> list[dict[str, Any]]:
 
 def _show(title: str, rows: list[dict[str, Any]]) -> None:
     parts = ("read", "linear", "solve", "write")
-    names = ("pair", "threads", "wall s", "CPU s", "MB", *parts, "lncc", "folds")
-    table = Table(*names, title=title)
+    names = ("pair", "threads", "wall", "CPU", "MB", *parts, "lncc", "folds")
+    table = Table(*names, title=f"{title}, seconds", box=None, padding=(0, 1, 0, 0))
     for row in rows:
         times = (f"{row['seconds'][part]:.1f}" for part in parts)
         totals = (f"{row['wall_s']:.1f}", f"{row['cpu_s']:.1f}", f"{row['peak_mb']}")

@@ -22,7 +22,7 @@ from regcli.pipeline import Result, register, settings
 from regcli.recipe import INITS
 
 # Measured at 160x192x224 with lncc and mind: peak memory of a run, per fixed voxel.
-_BYTES_PER_VOXEL = 340
+_BYTES_PER_VOXEL = 300
 _OVERHEAD = 16_384  # bytes of headers, structure and text, per file
 
 
@@ -172,7 +172,15 @@ def _finish(report: dict[str, Any], clock: _Clock, result: Result) -> None:
     seconds["total"] = time.monotonic() - clock.began
     order = ("read", "linear", "features", "solve", "write", "total")
     report["seconds"] = {name: round(seconds[name], 3) for name in order}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    scale = 2**20 if sys.platform == "darwin" else 2**10
     cuda = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    report["peak_memory_mb"] = {"cpu": round(peak / scale), "cuda": round(cuda)}
+    report["peak_memory_mb"] = {"cpu": round(_peak_mb()), "cuda": round(cuda)}
+
+
+def _peak_mb() -> float:
+    """Most memory that this process has held, MiB."""
+    try:  # ru_maxrss also counts the process that this one was forked from
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 2**10
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
