@@ -6,7 +6,7 @@ from regcli.energy.base import Regularizer, Similarity
 from regcli.energy.regularizers import Diffusion
 from regcli.models.force import GaussNewtonForce
 from regcli.models.linear import typical_extent
-from regcli.models.pyramid import Prepared
+from regcli.models.pyramid import ROUNDING, Prepared
 from regcli.models.registration import Level, Registration
 from regcli.recipe import RegisterRecipe
 from regcli.registry import REGULARIZERS, TRANSFORMS, build
@@ -52,7 +52,8 @@ def automatic_levels(fixed: Prepared, count: int = 0) -> tuple[int, ...]:
         count: How many levels, or 0 for as many as that allows.
     """
     finest = min(h for n, h in zip(fixed.space.shape, fixed.space.spacing, strict=True) if n > 1)
-    most = 1 + max(0, math.floor(math.log2(typical_extent(fixed) / finest / _COARSEST)))
+    halvings = math.log2(typical_extent(fixed) / finest / _COARSEST) + ROUNDING
+    most = 1 + max(0, math.floor(halvings))
     return tuple(2**n for n in reversed(range(count or most)))
 
 

@@ -10,6 +10,8 @@ from regcli.image import Box, Space
 from regcli.ops.filter import gaussian
 from regcli.ops.sample import coverage, resize, sample
 
+# Voxel sizes of a turned grid are off in their last digits; sizes of grids must not depend on them.
+ROUNDING = 1e-6
 _ALIKE = 1.25  # voxel sizes that differ by less than this count as equal
 
 
@@ -35,7 +37,7 @@ class Prepared:
         """
         factors = self._factors(spacing_mm)
         i, j, k = (
-            n if f == 1 else math.ceil((n - 1) / f) + 1
+            n if f == 1 else math.ceil((n - 1) / f - ROUNDING) + 1
             for n, f in zip(self.space.shape, factors, strict=True)
         )
         if (i, j, k) == self.space.shape:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regcli.image import Box, Space
 from regcli.models.force import GaussNewtonForce, Pair
-from regcli.models.pyramid import Prepared
+from regcli.models.pyramid import ROUNDING, Prepared
 from regcli.ops.memory import release
 from regcli.solve.base import Solution, Solver
 from regcli.transforms.base import Transform
@@ -169,8 +169,8 @@ def region(fixed: Prepared, moving: Prepared, affine: Tensor) -> Box:
         ratio = (n - 1) / max(coarse.space.shape[axis] - 1, 1)
         margin = _MARGIN_MM / fixed.space.spacing[axis]
         first, last = (line[0], line[-1]) if len(line) else (0, coarse.space.shape[axis] - 1)
-        start.append(max(0, math.floor(float(first) * ratio - margin)))
-        stop.append(min(n, math.ceil(float(last) * ratio + margin) + 1))
+        start.append(max(0, math.floor(float(first) * ratio - margin + ROUNDING)))
+        stop.append(min(n, math.ceil(float(last) * ratio + margin - ROUNDING) + 1))
     return Box(fixed.space, (start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 

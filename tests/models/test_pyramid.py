@@ -134,3 +134,13 @@ def test_automatic_levels_halve_down_to_full_resolution():
 def test_the_typical_extent_ignores_a_missing_axis():
     assert typical_extent(bumps(straight((10, 40, 1), (1.0, 1.0, 9.0)))) == pytest.approx(20)
     assert typical_extent(bumps(straight((10, 20, 5), (1.0, 2.0, 4.0)))) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("change", [1e-13, -1e-13])
+def test_a_levels_size_does_not_hang_on_the_last_digit_of_the_voxel_size(change):
+    affine = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0], dtype=torch.float64))
+    space = Space((45, 55, 41), affine * (1 + change))
+    image = Prepared(space, torch.rand(1, 1, 45, 55, 41))
+    assert image.at(4.0).space.shape == (23, 28, 21)
+    cube = Space((160, 160, 160), affine * (1 + change))  # 8 times 20 voxels: three halvings
+    assert automatic_levels(Prepared(cube, torch.zeros(1, 1, 1, 1, 1))) == (8, 4, 2, 1)
