@@ -23,7 +23,11 @@ from regcli.recipe import INITS
 
 # Measured at 160x192x224 with lncc and mind: peak memory of a run, per fixed voxel.
 _BYTES_PER_VOXEL = 300
-_OVERHEAD = 16_384  # bytes of headers, structure and text, per file
+# At most, in files: bytes per voxel of fields (three float32) and of images, and per file of
+# headers, structure and text.
+_FIELD_BYTES, _IMAGE_BYTES, _OVERHEAD = 12, 8, 16_384
+_FIELDS = ("warp", "inverse_warp", "composite", "inverse_composite", "learn2reg")
+_IMAGES = ("warped", "inverse_warped", "jacobian", "log_jacobian")
 
 
 def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str, Any]:
@@ -133,9 +137,9 @@ def _check_memory(inputs: Inputs) -> None:
 def _check_disk(job: Job, inputs: Inputs, names: dict[str, str]) -> None:
     """Refuse a disk that is too small: HDF5 ends the whole process on meeting its end."""
     voxels = inputs.fixed.image.data.numel()
-    deformable = "warp" in names
-    bytes_each = {"composite": 24, "inverse_composite": 24} if deformable else {}
-    needed = sum(voxels * bytes_each.get(kind, 4) for kind in names) + _OVERHEAD * len(names)
+    fields = sum(kind in _FIELDS for kind in names) if "warp" in names else 0
+    images = sum(kind in _IMAGES for kind in names)
+    needed = voxels * (_FIELD_BYTES * fields + _IMAGE_BYTES * images) + _OVERHEAD * len(names)
     free = shutil.disk_usage(job.out).free
     if needed > free:
         raise OutputError(
