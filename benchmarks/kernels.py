@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regcli.ops import field, filter, jacobian, match, newton
+from regcli.ops import correlation, field, filter, jacobian, match, newton
 from regcli.ops.kernels import reference
 from regcli.ops.sample import sample, sample_covered
 
@@ -77,7 +77,7 @@ def cases(shape: Shape, channels: int = 16) -> list[Case]:
         Case("compose", lambda: field.compose(u, u), lambda: u + _plain_warp(u, u, shape), 9),
         Case(
             "lncc, radius 2",
-            lambda: match.correlation_derivatives(f, m, w, 2, 1e-3),
+            lambda: correlation.correlation_derivatives(f, m, w, 2, 1e-3),
             lambda: _plain_lncc(f, m, w, 2),
             5,
         ),

@@ -8,7 +8,8 @@ from torch import Tensor
 from regcli.energy.base import Similarity
 from regcli.errors import RecipeError
 from regcli.ops.filter import gaussian
-from regcli.ops.match import Quadratic, joint_histogram, lookup, pointwise
+from regcli.ops.histogram import joint_histogram, lookup
+from regcli.ops.match import Quadratic, pointwise
 
 _MOST_BINS = 1024
 

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from regcli.energy.base import Similarity
-from regcli.ops.match import Quadratic, correlation_derivatives, moments, pointwise, squares
+from regcli.ops.correlation import correlation_derivatives
+from regcli.ops.histogram import moments
+from regcli.ops.match import Quadratic, pointwise, squares
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from regcli.errors import InputError
 from regcli.image import Space
+from regcli.ops.correlation import squared_correlation
+from regcli.ops.histogram import moments
 from regcli.ops.jacobian import digital_determinants, jacobian_determinant
-from regcli.ops.match import moments, squared_correlation
 
 LOG_FLOOR = 1e-3  # determinants are raised to this before their log is taken
 _CONSTANT = 1e-12  # variance of an image scaled to at most 1 that counts as one value

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from regcli.models.linear import typical_extent
 from regcli.models.pyramid import Prepared
-from regcli.ops.match import correlation_derivatives
+from regcli.ops.correlation import correlation_derivatives
 
 # After affine alignment the mean local correlation was 0.60 to 0.78 for nine T1 pairs (real and
 # synthetic), 0.19 for a head against a brain, and -0.34 to -0.05 for seven T1-T2 pairs.

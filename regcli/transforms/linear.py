@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from regcli.image import Box, Space
-from regcli.ops.match import Quadratic, index_moments
+from regcli.ops.histogram import index_moments
+from regcli.ops.match import Quadratic
 from regcli.transforms.base import Transform
 
 
