@@ -4,8 +4,8 @@ import numba
 import numpy as np
 
 from regcli.ops.kernels.cpu.jacobian import central, determinant
-from regcli.ops.kernels.cpu.sample import cell, trilinear
-from regcli.ops.kernels.cpu.slabs import inline, kernel
+from regcli.ops.kernels.cpu.sample import cell, grid_cells, steps_of, trilinear
+from regcli.ops.kernels.cpu.slabs import exact_kernel, inline, kernel
 
 _U = numba.uint64
 _F = np.float32
@@ -28,23 +28,27 @@ def _displacement_at(flat, shape, x, y, z):
     )
 
 
-@kernel
+@exact_kernel
 def compose(lo, hi, outer, inner, rows, out):
     """out = inner + outer(x + inner(x)), the displacement of outer after inner; same grids.
 
     rows (I, J) uint8: rows to compute, the others are left alone; (0, 0) for all.
     """
-    flat = outer.reshape(-1)
+    _, ni, nj, nk = outer.shape
+    s0, s1, s2 = steps_of(ni, nj, nk, 1)
+    flat, whole = outer.reshape(-1), _U(ni * nj * nk)
+    index, weights = np.empty(nk, np.int32), np.empty((3, nk), _F)
+    p, q, r = weights[0], weights[1], weights[2]
     for i in range(lo, hi):
-        for j in range(inner.shape[2]):
+        for j in range(nj):
             if rows.shape[0] > 0 and rows[i, j] == 0:
                 continue
-            d0, d1, d2 = inner[0, i, j], inner[1, i, j], inner[2, i, j]
-            o0, o1, o2 = out[0, i, j], out[1, i, j], out[2, i, j]
-            for k in range(inner.shape[3]):
-                x, y, z = _F(i) + d0[k], _F(j) + d1[k], _F(k) + d2[k]
-                v0, v1, v2 = _displacement_at(flat, outer.shape, x, y, z)
-                o0[k], o1[k], o2[k] = d0[k] + v0, d1[k] + v1, d2[k] + v2
+            grid_cells(inner, i, j, index, weights)
+            for c in range(3):
+                first, row, target = _U(c) * whole, inner[c, i, j], out[c, i, j]
+                for k in range(nk):
+                    n = first + _U(index[k])
+                    target[k] = row[k] + trilinear(flat, n, s0, s1, s2, p[k], q[k], r[k])
 
 
 @kernel

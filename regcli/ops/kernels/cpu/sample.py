@@ -9,13 +9,14 @@ import math
 import numba
 import numpy as np
 
-from regcli.ops.kernels.cpu.slabs import inline, kernel
+from regcli.ops.kernels.cpu.slabs import exact_kernel, inline, kernel
 
 # Voxels own half a voxel around their centre, so a volume of n voxels covers [-1/2, n - 1/2):
 # ITK's rule. Rounding must not push the outermost centres out.
 _EDGE = 0.5 + 1e-4
 _U = numba.uint64
 _F = np.float32
+_I = np.int32
 
 
 @inline
@@ -31,16 +32,51 @@ def cell(x, n, stride):
 
 
 @inline
+def row_cells(origin, step, u, n, stride, index, weight):
+    """Add a row's lower voxels along one axis to their index; set the weights of the upper ones.
+
+    Positions are origin + k step + u[k], clamped to the n voxels, which lie `stride` apart. The
+    lower voxel is never the last one, so that every cell has its upper voxel as far away: that
+    leaves a loop over k of vector instructions, and constant steps to whoever interpolates.
+    """
+    last, least = _F(n - 1), _F(max(n - 2, 0))
+    for k in range(u.shape[0]):
+        x = min(max(origin + step * _F(_I(k)) + _F(u[k]), _F(0)), last)
+        lower = _I(min(x, least))
+        weight[k] = x - _F(lower)
+        index[k] += lower * stride
+
+
+@inline
+def grid_cells(u, i, j, index, weights):
+    """Index and weights (3, K) of the cells that hold x + u(x), x in row (i, j) of u's own grid."""
+    _, ni, nj, nk = u.shape
+    index[:] = 0
+    row_cells(_F(i), _F(0), u[0, i, j], ni, _I(nj * nk), index, weights[0])
+    row_cells(_F(j), _F(0), u[1, i, j], nj, _I(nk), index, weights[1])
+    row_cells(_F(0), _F(1), u[2, i, j], nk, _I(1), index, weights[2])
+
+
+@inline
+def steps_of(ni, nj, nk, channels):
+    """How far the upper voxels of a cell lie from its lower ones in memory: 0 on axes of one."""
+    c = _U(channels)
+    return (
+        _U(nj * nk) * c if ni > 1 else _U(0),
+        _U(nk) * c if nj > 1 else _U(0),
+        c if nk > 1 else _U(0),
+    )
+
+
+@inline
 def trilinear(flat, n, s0, s1, s2, a, b, c):
     """Value in the cell whose lower corner is flat[n], at weights a, b, c of the upper corners."""
-    v0, v1, v2, v3 = flat[n], flat[n + s1], flat[n + s0], flat[n + s0 + s1]
-    v0 += (flat[n + s2] - v0) * c
-    v1 += (flat[n + s1 + s2] - v1) * c
-    v2 += (flat[n + s0 + s2] - v2) * c
-    v3 += (flat[n + s0 + s1 + s2] - v3) * c
-    v0 += (v1 - v0) * b
-    v2 += (v3 - v2) * b
-    return v0 + (v2 - v0) * a
+    a0, b0, c0 = _F(1) - a, _F(1) - b, _F(1) - c
+    v0 = c0 * flat[n] + c * flat[n + s2]
+    v1 = c0 * flat[n + s1] + c * flat[n + s1 + s2]
+    v2 = c0 * flat[n + s0] + c * flat[n + s0 + s2]
+    v3 = c0 * flat[n + s0 + s1] + c * flat[n + s0 + s1 + s2]
+    return a0 * (b0 * v0 + b * v1) + a * (b0 * v2 + b * v3)
 
 
 @inline
@@ -64,7 +100,25 @@ def _within(x, y, z, ni, nj, nk):
     )
 
 
-@kernel
+@inline
+def _row_positions(matrix, u, i, j, x, y, z):
+    """Rows x, y, z of the positions matrix (p + u(p)), p in row (i, j)."""
+    r0 = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 3]
+    r1 = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 3]
+    r2 = matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 3]
+    s0, s1, s2 = matrix[0, 2], matrix[1, 2], matrix[2, 2]
+    for k in range(x.shape[0]):
+        x[k], y[k], z[k] = r0 + s0 * _I(k), r1 + s1 * _I(k), r2 + s2 * _I(k)
+    if u.shape[1] > 0:
+        for c in range(3):
+            row, m0, m1, m2 = u[c, i, j], matrix[0, c], matrix[1, c], matrix[2, c]
+            for k in range(x.shape[0]):
+                x[k] += m0 * row[k]
+                y[k] += m1 * row[k]
+                z[k] += m2 * row[k]
+
+
+@exact_kernel
 def linear(lo, hi, image, matrix, u, border, out):
     """out[x] = image(matrix (x + u(x))), trilinear.
 
@@ -72,43 +126,51 @@ def linear(lo, hi, image, matrix, u, border, out):
     out (i, j, k, C). Outside the image the nearest edge is used if `border`, else zero.
     """
     ni, nj, nk, channels = image.shape
-    plane, row, voxel = _U(nj * nk * channels), _U(nk * channels), _U(channels)
+    s0, s1, s2 = steps_of(ni, nj, nk, channels)
     flat = image.reshape(-1)
+    columns = out.shape[2]
+    x, y, z = np.empty(columns), np.empty(columns), np.empty(columns)
+    index, weights = np.empty(columns, _I), np.empty((3, columns), _F)
+    a, b, c = weights[0], weights[1], weights[2]
     for i in range(lo, hi):
         for j in range(out.shape[1]):
-            for k in range(out.shape[2]):
-                x, y, z = _position(matrix, u, i, j, k)
-                if not (border or _within(x, y, z, ni, nj, nk)):
-                    for ch in range(channels):
-                        out[i, j, k, ch] = 0
-                    continue
-                p, s0, a = cell(x, ni, plane)
-                q, s1, b = cell(y, nj, row)
-                r, s2, c = cell(z, nk, voxel)
+            _row_positions(matrix, u, i, j, x, y, z)
+            index[:] = 0
+            row_cells(_F(0), _F(0), x, ni, _I(nj * nk), index, a)
+            row_cells(_F(0), _F(0), y, nj, _I(nk), index, b)
+            row_cells(_F(0), _F(0), z, nk, _I(1), index, c)
+            for k in range(columns):
+                n = _U(index[k]) * _U(channels)
                 for ch in range(channels):
-                    out[i, j, k, ch] = trilinear(flat, p + q + r + _U(ch), s0, s1, s2, a, b, c)
+                    out[i, j, k, ch] = trilinear(flat, n + _U(ch), s0, s1, s2, a[k], b[k], c[k])
+            if not border:
+                for k in range(columns):
+                    if not _within(x[k], y[k], z[k], ni, nj, nk):
+                        out[i, j, k, :] = 0
 
 
-@kernel
+@exact_kernel
 def pull(lo, hi, image, u, out, covered):
     """out[x] = image(x + u(x)) of one channel, the nearest edge outside: the solvers' own case.
 
     image, out (I, J, K); u (3, I, J, K). covered[x] = 1 where x + u(x) lies in the volume, else 0.
     """
     ni, nj, nk = image.shape
-    plane, row, edge = _U(nj * nk), _U(nk), _F(_EDGE)
-    flat = image.reshape(-1)
+    s0, s1, s2 = steps_of(ni, nj, nk, 1)
+    flat, edge = image.reshape(-1), _F(_EDGE)
+    index, weights = np.empty(nk, _I), np.empty((3, nk), _F)
+    a, b, c = weights[0], weights[1], weights[2]
     for i in range(lo, hi):
         for j in range(nj):
-            u0, u1, u2, target, cover = u[0, i, j], u[1, i, j], u[2, i, j], out[i, j], covered[i, j]
+            grid_cells(u, i, j, index, weights)
+            target = out[i, j]
             for k in range(nk):
-                x, y, z = _F(i) + u0[k], _F(j) + u1[k], _F(k) + u2[k]
+                target[k] = trilinear(flat, _U(index[k]), s0, s1, s2, a[k], b[k], c[k])
+            u0, u1, u2, cover = u[0, i, j], u[1, i, j], u[2, i, j], covered[i, j]
+            for k in range(nk):
+                x, y, z = _F(i) + u0[k], _F(j) + u1[k], _F(_I(k)) + u2[k]
                 beyond = max(-min(x, min(y, z)), max(x - ni, max(y - nj, z - nk)) + _F(1))
                 cover[k] = _F(1) if beyond <= edge else _F(0)
-                p, s0, a = cell(x, ni, plane)
-                q, s1, b = cell(y, nj, row)
-                r, s2, c = cell(z, nk, _U(1))
-                target[k] = trilinear(flat, p + q + r, s0, s1, s2, a, b, c)
 
 
 @kernel
