@@ -64,7 +64,13 @@ def cases(shape: Shape, channels: int = 16) -> list[Case]:
     return [
         Case(
             f"match, {channels} channels",
-            lambda: match.squares(sample(features[0], u), features[1], w, 1.0),
+            lambda: match.exact_squares(*features, u, w, 1.0),
+            lambda: _autograd(*features, u),
+            2 * channels + 3 + 1 + 9,
+        ),
+        Case(
+            f"match, {channels} channels, moved slopes",
+            lambda: match.squares(match.Moved(features[0], u), features[1], w, 1.0),
             lambda: _autograd(*features, u),
             2 * channels + 3 + 1 + 9,
         ),

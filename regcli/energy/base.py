@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from regcli.ops.match import Quadratic
+from regcli.ops.match import Moved, Quadratic
 
 
 class Similarity(ABC):
@@ -26,13 +26,16 @@ class Similarity(ABC):
         """
 
     @abstractmethod
-    def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
+    def model(
+        self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
+    ) -> Quadratic:
         """The energy, its force and its Gauss-Newton Hessian, without autograd.
 
         Args:
             fixed: (1, C, I, J, K), described.
-            moved: (1, C, I, J, K), described, then moved.
+            moved: Of (1, C, I, J, K), described, then moved.
             weight: (1, 1, I, J, K) in [0, 1]; voxels of weight 0 count nothing.
+            onto: A model to add this one to, in its memory.
         """
 
 

@@ -9,7 +9,7 @@ from regcli.energy.base import Similarity
 from regcli.errors import RecipeError
 from regcli.ops.filter import gaussian
 from regcli.ops.histogram import joint_histogram, lookup
-from regcli.ops.match import Quadratic, pointwise
+from regcli.ops.match import Moved, Quadratic, pointwise
 
 _MOST_BINS = 1024
 
@@ -52,10 +52,12 @@ class MI(Similarity):
         """See Similarity."""
         return image
 
-    def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
+    def model(
+        self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
+    ) -> Quadratic:
         """See Similarity."""
-        n = weight.sum(dtype=torch.float64).clamp(min=1e-12)
-        joint = joint_histogram(fixed, moved, weight, self.bins) / n
+        n, image = weight.sum(dtype=torch.float64).clamp(min=1e-12), moved.values
+        joint = joint_histogram(fixed, image, weight, self.bins) / n
         smooth = gaussian(joint[None, None, None].to(torch.float32), (0.0, 1.0, 1.0))
         joint = smooth[0, 0, 0].to(torch.float64) + 1e-3 / self.bins**2
         joint = joint / joint.sum()
@@ -64,6 +66,7 @@ class MI(Similarity):
         score = torch.gradient((joint / p_m).log(), dim=1)[0] * (self.bins - 1)
         fisher = (joint * score.square()).sum(1, keepdim=True) / p_f
         scale = self.weight / float(-(p_f * p_f.log()).sum())
-        slope = lookup(fixed, moved, -scale * weight, score)
-        curvature = lookup(fixed, moved, scale * weight, fisher.expand_as(score).contiguous())
-        return pointwise(n * (self.weight - scale * information), moved, slope, curvature)
+        slope = lookup(fixed, image, -scale * weight, score)
+        curvature = lookup(fixed, image, scale * weight, fisher.expand_as(score).contiguous())
+        value = n * (self.weight - scale * information)
+        return pointwise(value, image, slope, curvature, onto)

@@ -8,7 +8,7 @@ from torch import Tensor
 from regcli.energy.base import Similarity
 from regcli.ops.correlation import correlation_derivatives
 from regcli.ops.histogram import moments
-from regcli.ops.match import Quadratic, pointwise, squares
+from regcli.ops.match import Moved, Quadratic, pointwise, squares
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,12 @@ class SSD(Similarity):
         """See Similarity."""
         return image
 
-    def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
+    def model(
+        self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
+    ) -> Quadratic:
         """See Similarity."""
         _, variance = moments(fixed, weight)
-        return squares(moved, fixed, weight, self.weight / float(variance))
+        return squares(moved, fixed, weight, self.weight / float(variance), onto)
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,18 @@ class NCC(Similarity):
         """See Similarity."""
         return image
 
-    def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
+    def model(
+        self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
+    ) -> Quadratic:
         """See Similarity."""
-        n = weight.sum(dtype=torch.float64).clamp(min=1e-12)
-        (mean_f, var_f), (mean_m, var_m) = moments(fixed, weight), moments(moved, weight)
+        n, image = weight.sum(dtype=torch.float64).clamp(min=1e-12), moved.values
+        (mean_f, var_f), (mean_m, var_m) = moments(fixed, weight), moments(image, weight)
         f = (fixed - mean_f.to(fixed)) * var_f.rsqrt().to(fixed)
-        m = (moved - mean_m.to(moved)) * var_m.rsqrt().to(moved)
+        m = (image - mean_m.to(image)) * var_m.rsqrt().to(image)
         rho = (weight * f * m).sum(dtype=torch.float64) / n
         slope = -self.weight * weight * (f - rho.to(f) * m) * var_m.rsqrt().to(f)
         curvature = (self.weight / var_m).to(f) * weight
-        return pointwise(self.weight * n * (1 - rho), moved, slope, curvature)
+        return pointwise(self.weight * n * (1 - rho), image, slope, curvature, onto)
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,13 @@ class LNCC(Similarity):
         """See Similarity."""
         return image
 
-    def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
+    def model(
+        self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
+    ) -> Quadratic:
         """See Similarity."""
         floor = self.floor * float(moments(fixed, weight)[1])
-        value, slope, curvature = correlation_derivatives(fixed, moved, weight, self.radius, floor)
+        derivatives = correlation_derivatives(fixed, moved.values, weight, self.radius, floor)
+        value, slope, curvature = derivatives
         if self.weight != 1:
             slope, curvature = slope.mul_(self.weight), curvature.mul_(self.weight)
-        return pointwise(self.weight * value, moved, slope, curvature)
+        return pointwise(self.weight * value, moved.values, slope, curvature, onto)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from regcli.energy.base import Similarity
-from regcli.ops.match import Quadratic, squares
+from regcli.ops.match import Moved, Quadratic, squares
 from regcli.ops.mind import self_similarity
 
 
@@ -32,6 +32,8 @@ class MIND(Similarity):
         """See Similarity."""
         return self_similarity(image, self.distance, self.sigma)
 
-    def model(self, fixed: Tensor, moved: Tensor, weight: Tensor) -> Quadratic:
+    def model(
+        self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
+    ) -> Quadratic:
         """See Similarity."""
-        return squares(moved, fixed, weight, self.weight)
+        return squares(moved, fixed, weight, self.weight, onto)

@@ -1,14 +1,13 @@
 """GaussNewtonForce: the energy of a map between two images, and the step that lowers it."""
 
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor
 
 from regcli.energy.base import Regularizer, Similarity
 from regcli.image import Space
-from regcli.ops.match import Quadratic
+from regcli.ops.match import Moved, Quadratic
 from regcli.ops.sample import sample, sample_covered
 from regcli.solve.base import Problem
 from regcli.transforms.base import Transform
@@ -71,13 +70,12 @@ class GaussNewtonForce:
             # the mean over the overlap, so that leaving the field of view lowers nothing
             overlap = weight.sum(dtype=torch.float64)
             weight.mul_((whole / torch.maximum(overlap, _LEAST_OVERLAP * whole)).to(weight))
-            models = []
+            model: Quadratic | None = None
             for similarity, f, m in zip(self.similarities, fixed, moving, strict=True):
                 # most compare the image itself, which is moved already
-                own = m is not pair.moving
-                m = sample(m, u, matrix=matrix, shape=space.shape) if own else moved
-                models.append(similarity.model(f, m, weight))
-            model = reduce(Quadratic.plus, models)
+                seen = Moved(moved) if m is pair.moving else Moved(m, u, matrix, space.shape)
+                model = similarity.model(f, seen, weight, model)
+            assert model is not None
             missing = (_LEAST_OVERLAP * whole - overlap).clamp(min=0)
             energy = model.value + 10 * missing + transform.energy(y, stiffness)
             return energy, model

@@ -1,6 +1,8 @@
 """Second-order models of an energy: its force and Gauss-Newton Hessian at every voxel."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor
 from regcli.ops.kernels import reference
 from regcli.ops.kernels.cpu import match as loops
 from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.kernels.cpu.slabs import run, run_with_scratch
+from regcli.ops.sample import Shape, is_identity, sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,34 +29,106 @@ class Quadratic:
     g: Tensor
     A: Tensor
 
-    def plus(self, other: "Quadratic") -> "Quadratic":
-        """The model of the sum of both energies, in this model's memory."""
-        return Quadratic(self.value + other.value, self.g.add_(other.g), self.A.add_(other.A))
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """An image seen through a map, moved only when someone asks for its values.
+
+    Attributes:
+        image: (1, C, i, j, k).
+        displacement: u, (1, 3, I, J, K) voxels; None if the image is where it should be.
+        matrix: (3, 4), voxel of the grid it is seen on to image voxel; None for the identity.
+        shape: (I, J, K) of that grid; the image's by default.
+    """
+
+    image: Tensor
+    displacement: Tensor | None = None
+    matrix: Tensor | None = None
+    shape: Shape | None = None
+
+    @cached_property
+    def values(self) -> Tensor:
+        """(1, C, I, J, K), moving(matrix (x + u(x))), the nearest edge outside."""
+        if self.displacement is None and self.matrix is None:
+            return self.image
+        return sample(self.image, self.displacement, matrix=self.matrix, shape=self.shape)
 
 
-def squares(moved: Tensor, fixed: Tensor, weight: Tensor, scale: float) -> Quadratic:
-    """Model of scale / 2 sum_x w sum_c (moved - fixed)^2.
+def squares(
+    moved: Moved, fixed: Tensor, weight: Tensor, scale: float, onto: Quadratic | None = None
+) -> Quadratic:
+    """Model of scale / 2 sum_x w sum_c (moved - fixed)^2 for steps composed before the map.
+
+    The slopes are central differences of the moved features, which thus hold the map's Jacobian.
 
     Args:
-        moved: (1, C, I, J, K).
+        moved: Of C channels; it is never stored where its map starts on its own grid.
         fixed: (1, C, I, J, K).
         weight: w, (1, 1, I, J, K).
         scale: Factor of the energy.
+        onto: A model to add this one to, in its memory.
     """
-    if moved.device.type != "cpu":
-        r = moved - fixed
+    if fixed.device.type != "cpu":
+        m = moved.values
+        r = m - fixed
         value = 0.5 * scale * (weight * r.square()).sum(dtype=torch.float64)
-        return _assemble(value, moved, scale * weight * r, scale * weight.expand_as(r))
-    m, f = (t[0].permute(1, 2, 3, 0).contiguous().numpy() for t in (moved, fixed))
-    shape = m.shape[:3]
-    g, a = empty(1, 3, *shape), empty(1, 6, *shape)
-    loss = np.empty(shape[0])
-    w = weight[0, 0].contiguous().numpy()
-    run(loops.squares, shape[0], m, f, w, scale, g[0].numpy(), a[0].numpy(), loss)
-    return Quadratic(torch.tensor(loss.sum(), dtype=torch.float64), g, a)
+        h = scale * weight.expand_as(r)
+        return _assemble(value, reference.gradient(m), h * r, h, onto)
+    u, image = moved.displacement, moved.image
+    if u is None or not is_identity(moved.matrix) or image.shape != fixed.shape:
+        image = moved.values
+        u = image.new_zeros(1, 3, *image.shape[2:])
+    _, channels, planes, rows, columns = fixed.shape
+    size = loops.scratch_size(rows, columns, channels)
+    arrays, loss, (g, A) = _features(image, fixed), np.empty(planes), _memory(fixed, onto)
+    others = (u[0].contiguous().numpy(), weight[0, 0].contiguous().numpy(), scale, onto is None)
+    run_with_scratch(
+        loops.squares, planes, size, *arrays, *others, g[0].numpy(), A[0].numpy(), loss
+    )
+    return _sum(torch.tensor(loss.sum()), g, A, onto)
 
 
-def pointwise(value: Tensor, moved: Tensor, slope: Tensor, curvature: Tensor) -> Quadratic:
+def exact_squares(
+    moving: Tensor, fixed: Tensor, displacement: Tensor, weight: Tensor, scale: float
+) -> Quadratic:
+    """Model of scale / 2 sum_x w sum_c (moving(x + u(x)) - fixed(x))^2 for steps added to u.
+
+    The slopes are those of the interpolated features, so g is the energy's gradient by u exactly,
+    as implicit differentiation wants it. For solving, the smoother slopes of `squares` do better:
+    with MIND across contrasts, 7 points of Dice.
+
+    Args:
+        moving: (1, C, I, J, K).
+        fixed: (1, C, I, J, K).
+        displacement: u, (1, 3, I, J, K) voxels.
+        weight: w, (1, 1, I, J, K).
+        scale: Factor of the energy.
+    """
+    if fixed.device.type != "cpu":
+        return _exact_reference(moving, fixed, displacement, weight, scale)
+    arrays, loss, (g, A) = _features(moving, fixed), np.empty(fixed.shape[2]), _memory(fixed, None)
+    others = (t[0].contiguous().numpy() for t in (displacement, weight[0]))
+    run(loops.slopes, len(loss), *arrays, *others, scale, True, g[0].numpy(), A[0].numpy(), loss)
+    return Quadratic(torch.tensor(loss.sum()), g, A)
+
+
+def _exact_reference(
+    moving: Tensor, fixed: Tensor, u: Tensor, weight: Tensor, scale: float
+) -> Quadratic:
+    i, j, k = fixed.shape[2:]
+    points = reference.positions(torch.eye(3, 4), u, (i, j, k))
+    with torch.enable_grad():
+        p = points.detach().requires_grad_()
+        moved = reference.linear(moving, p)
+        slopes = [torch.autograd.grad(c.sum(), p, retain_graph=True)[0] for c in moved[0]]
+    D, r = torch.stack(slopes, dim=1), moved.detach() - fixed  # (1, C, 3, I, J, K)
+    value = 0.5 * scale * (weight * r.square()).sum(dtype=torch.float64)
+    return _assemble(value, D, scale * weight * r, scale * weight.expand_as(r), None)
+
+
+def pointwise(
+    value: Tensor, moved: Tensor, slope: Tensor, curvature: Tensor, onto: Quadratic | None = None
+) -> Quadratic:
     """Model of an energy of one channel from dE/dmoved and a curvature >= 0 at every voxel.
 
     Args:
@@ -61,22 +136,42 @@ def pointwise(value: Tensor, moved: Tensor, slope: Tensor, curvature: Tensor) ->
         moved: (1, 1, I, J, K).
         slope: (1, 1, I, J, K).
         curvature: (1, 1, I, J, K).
+        onto: A model to add this one to, in its memory.
     """
     if moved.device.type != "cpu":
-        return _assemble(value, moved, slope, curvature)
-    shape = moved.shape[2:]
-    g, a = empty(1, 3, *shape), empty(1, 6, *shape)
+        return _assemble(value, reference.gradient(moved), slope, curvature, onto)
+    g, A = _memory(moved, onto)
     arrays = (t[0, 0].contiguous().numpy() for t in (moved, slope, curvature))
-    run(loops.force, shape[0], *arrays, g[0].numpy(), a[0].numpy())
-    return Quadratic(value, g, a)
+    run(loops.force, moved.shape[2], *arrays, onto is None, g[0].numpy(), A[0].numpy())
+    return _sum(value, g, A, onto)
 
 
-def _assemble(value: Tensor, moved: Tensor, slope: Tensor, curvature: Tensor) -> Quadratic:
-    D = reference.gradient(moved)  # (1, C, 3, I, J, K)
+def _features(moving: Tensor, fixed: Tensor) -> tuple[Any, np.ndarray, np.ndarray]:
+    """How many channels, as the loops want it, and both images with channels last."""
+    m, f = (t[0].permute(1, 2, 3, 0).contiguous().numpy() for t in (moving, fixed))
+    return (0,) * fixed.shape[1], m, f
+
+
+def _memory(like: Tensor, onto: Quadratic | None) -> tuple[Tensor, Tensor]:
+    if onto is not None:
+        return onto.g, onto.A
+    return empty(1, 3, *like.shape[2:]), empty(1, 6, *like.shape[2:])
+
+
+def _sum(value: Tensor, g: Tensor, A: Tensor, onto: Quadratic | None) -> Quadratic:
+    return Quadratic(value if onto is None else onto.value + value, g, A)
+
+
+def _assemble(
+    value: Tensor, D: Tensor, slope: Tensor, curvature: Tensor, onto: Quadratic | None
+) -> Quadratic:
+    """From the slopes D of the moved image, (1, C, 3, I, J, K), and the energy's derivatives."""
     g = (slope[:, :, None] * D).sum(1)
     pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
     A = torch.stack([(curvature * D[:, :, p] * D[:, :, q]).sum(1) for p, q in pairs], dim=1)
-    return Quadratic(value, g, A)
+    return _sum(
+        value, g if onto is None else onto.g.add_(g), A if onto is None else onto.A.add_(A), onto
+    )
 
 
 def additive(model: Quadratic, displacement: Tensor) -> Quadratic:

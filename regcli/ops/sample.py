@@ -93,7 +93,7 @@ def sample_covered(
     if (
         displacement is None
         or image.shape[1:] != (1, *shape)
-        or not torch.allclose(matrix, torch.eye(3, 4).to(matrix), rtol=0, atol=1e-9)
+        or not is_identity(matrix)
         or not _compiled(image, displacement)
     ):
         moved = sample(image, displacement, matrix=matrix, shape=shape)
@@ -102,6 +102,13 @@ def sample_covered(
     arrays = (_array(image[0, 0]), _array(displacement[0]), moved[0, 0].numpy())
     run(loops.pull, shape[0], *arrays, inside[0, 0].numpy())
     return moved, inside
+
+
+def is_identity(matrix: Tensor | None) -> bool:
+    """Whether a (3, 4) matrix leaves voxels where they are, but for rounding; None does."""
+    if matrix is None:
+        return True
+    return torch.allclose(matrix, torch.eye(3, 4).to(matrix), rtol=0, atol=1e-9)
 
 
 def sample_points(image: Tensor, points: Tensor) -> Tensor:

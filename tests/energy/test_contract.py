@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from regcli import registry
+from regcli.ops.match import Moved
 from regcli.ops.sample import sample
 
 SHAPES = {"cube": (18, 19, 17), "thick": (24, 22, 9), "slice": (26, 24, 1)}
@@ -55,7 +56,7 @@ def field(shape, seed):
 
 def model(name, fixed, moved, weight):
     similarity = build(name)
-    return similarity.model(similarity.describe(fixed), similarity.describe(moved), weight)
+    return similarity.model(similarity.describe(fixed), Moved(similarity.describe(moved)), weight)
 
 
 def inside(weight):
@@ -73,11 +74,11 @@ def test_the_force_is_the_slope_of_the_value(name, shape):
     similarity = build(name)
     fixed, moved, weight = pair(shape)
     f, m = similarity.describe(fixed), similarity.describe(moved)
-    g = similarity.model(f, m, weight).g
+    g = similarity.model(f, Moved(m), weight).g
     downhill = -g / g.norm(dim=1).max()
     for direction in (downhill, field(shape, 4), field(shape, 5)):
         slopes = [
-            float(similarity.model(f, sample(m, step * direction), weight).value)
+            float(similarity.model(f, Moved(m, step * direction), weight).value)
             for step in (0.02, -0.02)
         ]
         numeric = (slopes[0] - slopes[1]) / 0.04
@@ -114,10 +115,10 @@ def test_voxels_without_weight_have_no_influence(name, shape):
     fixed, moved, weight = pair(shape)
     similarity = build(name)
     f, m = similarity.describe(fixed), similarity.describe(moved)
-    before = similarity.model(f, m, weight)
+    before = similarity.model(f, Moved(m), weight)
     noise = torch.rand(f.shape, generator=torch.Generator().manual_seed(7))
     other = torch.where(weight > 0, f, noise), torch.where(weight > 0, m, noise.flip(2))
-    after = similarity.model(*other, weight)
+    after = similarity.model(other[0], Moved(other[1]), weight)
     assert float(after.value) == pytest.approx(float(before.value), rel=1e-6)
     deep = inside(weight)
     assert bool(deep.any())
@@ -139,6 +140,7 @@ def test_a_factor_scales_the_whole_model(name, shape):
     plain = build(name)
     double = registry.build(registry.SIMILARITIES, f"{name}:weight={2 * plain.weight}")
     f, m = plain.describe(fixed), plain.describe(moved)
+    m = Moved(m)
     one, two = plain.model(f, m, weight), double.model(f, m, weight)
     assert float(two.value) == pytest.approx(2 * float(one.value), rel=1e-6)
     torch.testing.assert_close(two.g, 2 * one.g, atol=1e-6, rtol=1e-4)

@@ -8,7 +8,7 @@ from regcli import registry
 from regcli.image import Space, transform_points
 from regcli.ops.filter import gaussian
 from regcli.ops.jacobian import digital_determinants
-from regcli.ops.match import Quadratic, squares
+from regcli.ops.match import Moved, Quadratic, squares
 from regcli.ops.sample import sample, sample_points
 
 DENSE = [name for name in registry.TRANSFORMS if name not in registry.LINEAR]
@@ -113,8 +113,7 @@ def shift_error(transform, space):
     weight[(0, 0, *(slice(3, n - 3) if n > 1 else slice(None) for n in space.shape))] = 1
     for _ in range(20):
         M, u = transform.parts(y, space)
-        moved = sample(moving, u, matrix=M, shape=space.shape)
-        model = squares(moved, fixed, weight, 1.0)
+        model = squares(Moved(moving, u, M, space.shape), fixed, weight, 1.0)
         y = transform.retract(y, transform.step(y, model, STIFFNESS, space, 1e-3), space)
     inside = weight[0, 0].nonzero().double()
     found = space.world_to_voxel(phi(transform, y, space, space.voxel_to_world(inside))) - inside

@@ -6,67 +6,218 @@ over channels. Dm is the central difference of the *moved* image, so it holds th
 Jacobian: g and A belong to phi o (Id + d).
 """
 
+import numba
+import numpy as np
+
+from regcli.ops.kernels.cpu.sample import grid_cells, steps_of
 from regcli.ops.kernels.cpu.slabs import inline, kernel
+
+_U = numba.uint64
+_F = np.float32
+_BLOCK = 16  # rows; three planes of so many rows of 16 channels stay in the caches
 
 
 @inline
 def _span(i, n):
     lower, upper = max(i - 1, 0), min(i + 1, n - 1)
-    return lower, upper, 1.0 / max(upper - lower, 1)
+    return lower, upper, _F(1) / _F(max(upper - lower, 1))
+
+
+@inline
+def _clear(g, a, i, j):
+    for c in range(3):
+        g[c, i, j] = 0
+    for c in range(6):
+        a[c, i, j] = 0
 
 
 @kernel
-def force(lo, hi, moved, s, h, g, a):
-    """Force and Hessian of one channel. moved, s, h: (I, J, K); g (3, ...), a (6, ...) are set."""
+def force(lo, hi, moved, s, h, fresh, g, a):
+    """Force and Hessian of one channel, added to g (3, ...) and a (6, ...) unless they are fresh.
+
+    moved, s, h: (I, J, K), the image, dE/dmoved and the curvature.
+    """
     for i in range(lo, hi):
         i0, i1, wi = _span(i, moved.shape[0])
         for j in range(moved.shape[1]):
             j0, j1, wj = _span(j, moved.shape[1])
+            if fresh:
+                _clear(g, a, i, j)
             for k in range(moved.shape[2]):
                 k0, k1, wk = _span(k, moved.shape[2])
                 d0 = wi * (moved[i1, j, k] - moved[i0, j, k])
                 d1 = wj * (moved[i, j1, k] - moved[i, j0, k])
                 d2 = wk * (moved[i, j, k1] - moved[i, j, k0])
                 slope, curvature = s[i, j, k], h[i, j, k]
-                g[0, i, j, k] = slope * d0
-                g[1, i, j, k] = slope * d1
-                g[2, i, j, k] = slope * d2
-                a[0, i, j, k] = curvature * d0 * d0
-                a[1, i, j, k] = curvature * d0 * d1
-                a[2, i, j, k] = curvature * d0 * d2
-                a[3, i, j, k] = curvature * d1 * d1
-                a[4, i, j, k] = curvature * d1 * d2
-                a[5, i, j, k] = curvature * d2 * d2
+                g[0, i, j, k] += slope * d0
+                g[1, i, j, k] += slope * d1
+                g[2, i, j, k] += slope * d2
+                a[0, i, j, k] += curvature * d0 * d0
+                a[1, i, j, k] += curvature * d0 * d1
+                a[2, i, j, k] += curvature * d0 * d2
+                a[3, i, j, k] += curvature * d1 * d1
+                a[4, i, j, k] += curvature * d1 * d2
+                a[5, i, j, k] += curvature * d2 * d2
+
+
+@inline
+def _moved_rows(lanes, flat, shape, u, i, first, last, out, index, weights):
+    """Features flat[...] moved to rows first..last-1 of plane i; out: flat, channels last."""
+    ni, nj, nk = shape
+    s0, s1, s2 = steps_of(ni, nj, nk, len(lanes))
+    o = _U(0)
+    for j in range(first, last):
+        grid_cells(u, i, j, index, weights)
+        for k in range(nk):
+            a, b, c = weights[0, k], weights[1, k], weights[2, k]
+            w3 = b * c
+            w2, w1 = b - w3, c - w3
+            w0 = _F(1) - b - w1
+            w4, w5, w6, w7 = a * w0, a * w1, a * w2, a * w3
+            w0, w1, w2, w3 = w0 - w4, w1 - w5, w2 - w6, w3 - w7
+            n = _U(index[k]) * _U(len(lanes))
+            for c in range(len(lanes)):
+                m = n + _U(c)
+                p = m + s0
+                out[o + _U(c)] = (
+                    w0 * flat[m]
+                    + w1 * flat[m + s2]
+                    + w2 * flat[m + s1]
+                    + w3 * flat[m + s1 + s2]
+                    + w4 * flat[p]
+                    + w5 * flat[p + s2]
+                    + w6 * flat[p + s1]
+                    + w7 * flat[p + s1 + s2]
+                )
+            o += _U(len(lanes))
+
+
+def scratch_size(rows, columns, channels):
+    """Values of scratch that a slab of `squares` needs: three planes of a block and its rim."""
+    return 3 * (min(rows, _BLOCK) + 2) * columns * channels
 
 
 @kernel
-def squares(lo, hi, moved, fixed, weight, scale, g, a, loss):
-    """Force and Hessian of scale/2 sum_c w (moved - fixed)^2; the loss one number per plane.
+def squares(lo, hi, scratch, lanes, moving, fixed, u, weight, scale, fresh, g, a, loss):
+    """Force and Hessian of scale/2 sum_c w (m - fixed)^2, m(x) = moving(x + u(x)).
 
-    moved, fixed (I, J, K, C); weight (I, J, K); g (3, ...), a (6, ...), loss (I,) are set.
+    Differences are those of the moved features, which are held three planes of a block of rows at
+    a time. lanes: a tuple of as many zeros as there are channels, which the compiler then knows.
+    moving, fixed (I, J, K, C); u (3, I, J, K); weight (I, J, K); g, a as in `force`; loss (I,).
     """
+    ni, nj, nk = fixed.shape[:3]
+    channels, size = len(lanes), scratch.shape[0] // 3
+    flat, target = moving.reshape(-1), fixed.reshape(-1)
+    index, weights = np.empty(nk, np.int32), np.empty((3, nk), _F)
+    loss[lo:hi] = 0
+    for top in range(0, nj, _BLOCK):
+        first, last = max(top - 1, 0), min(top + _BLOCK + 1, nj)
+        ready = max(lo - 1, 0)
+        for i in range(lo, hi):
+            i0, i1, wi = _span(i, ni)
+            while ready <= i1:
+                plane = scratch[ready % 3 * size : (ready % 3 + 1) * size]
+                shape = (ni, nj, nk)
+                _moved_rows(lanes, flat, shape, u, ready, first, last, plane, index, weights)
+                ready += 1
+            total = 0.0
+            for j in range(top, min(top + _BLOCK, nj)):
+                j0, j1, wj = _span(j, nj)
+                row = nk * channels
+                here = _U(i % 3 * size + (j - first) * row)
+                above, below = i0 % 3 * size + (j - first) * row, i1 % 3 * size + (j - first) * row
+                x0, x1 = _U(above), _U(below)
+                y0, y1 = (
+                    _U(i % 3 * size + (j0 - first) * row),
+                    _U(i % 3 * size + (j1 - first) * row),
+                )
+                f = _U((i * nj + j) * row)
+                if fresh:
+                    _clear(g, a, i, j)
+                for k in range(nk):
+                    k0, k1, wk = _span(k, nk)
+                    z0, z1 = here + _U(k0 * channels), here + _U(k1 * channels)
+                    n = _U(k * channels)
+                    squared = g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = _F(0)
+                    for c in range(len(lanes)):
+                        m = n + _U(c)
+                        r = scratch[here + m] - target[f + m]
+                        d0 = scratch[x1 + m] - scratch[x0 + m]
+                        d1 = scratch[y1 + m] - scratch[y0 + m]
+                        d2 = scratch[z1 + _U(c)] - scratch[z0 + _U(c)]
+                        squared += r * r
+                        g0, g1, g2 = g0 + r * d0, g1 + r * d1, g2 + r * d2
+                        a00, a01, a02 = a00 + d0 * d0, a01 + d0 * d1, a02 + d0 * d2
+                        a11, a12, a22 = a11 + d1 * d1, a12 + d1 * d2, a22 + d2 * d2
+                    w = _F(scale) * weight[i, j, k]
+                    total += 0.5 * w * squared
+                    v0, v1, v2 = w * wi, w * wj, w * wk
+                    g[0, i, j, k] += v0 * g0
+                    g[1, i, j, k] += v1 * g1
+                    g[2, i, j, k] += v2 * g2
+                    a[0, i, j, k] += v0 * wi * a00
+                    a[1, i, j, k] += v0 * wj * a01
+                    a[2, i, j, k] += v0 * wk * a02
+                    a[3, i, j, k] += v1 * wj * a11
+                    a[4, i, j, k] += v1 * wk * a12
+                    a[5, i, j, k] += v2 * wk * a22
+            loss[i] += total
+
+
+@kernel
+def slopes(lo, hi, lanes, moving, fixed, u, weight, scale, fresh, g, a, loss):
+    """As `squares`, but with the slopes of the moving features at x + u(x), in one pass.
+
+    They are those of the trilinear interpolation, so g is the energy's very gradient by u. From the
+    outermost voxels on, along an axis, they are zero: there the edge is repeated.
+    """
+    ni, nj, nk = fixed.shape[:3]
+    channels = _U(len(lanes))
+    s0, s1, s2 = steps_of(ni, nj, nk, len(lanes))
+    flat, target = moving.reshape(-1), fixed.reshape(-1)
+    index, weights = np.empty(nk, np.int32), np.empty((3, nk), _F)
     for i in range(lo, hi):
-        i0, i1, wi = _span(i, moved.shape[0])
         total = 0.0
-        for j in range(moved.shape[1]):
-            j0, j1, wj = _span(j, moved.shape[1])
-            for k in range(moved.shape[2]):
-                k0, k1, wk = _span(k, moved.shape[2])
-                g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = squared = 0.0
-                for c in range(moved.shape[3]):
-                    r = moved[i, j, k, c] - fixed[i, j, k, c]
-                    d0 = wi * (moved[i1, j, k, c] - moved[i0, j, k, c])
-                    d1 = wj * (moved[i, j1, k, c] - moved[i, j0, k, c])
-                    d2 = wk * (moved[i, j, k1, c] - moved[i, j, k0, c])
+        for j in range(nj):
+            grid_cells(u, i, j, index, weights)
+            f = _U((i * nj + j) * nk) * channels
+            if fresh:
+                _clear(g, a, i, j)
+            for k in range(nk):
+                x, y, z = weights[0, k], weights[1, k], weights[2, k]
+                first = _U(index[k]) * channels
+                squared = g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = _F(0)
+                for c in range(len(lanes)):
+                    n = first + _U(c)
+                    p = n + s0
+                    v0, v1, v2, v3 = flat[n], flat[n + s1], flat[p], flat[p + s1]
+                    e0, e1 = flat[n + s2] - v0, flat[n + s1 + s2] - v1
+                    e2, e3 = flat[p + s2] - v2, flat[p + s1 + s2] - v3
+                    v0, v1, v2, v3 = v0 + z * e0, v1 + z * e1, v2 + z * e2, v3 + z * e3
+                    e0, e2 = e0 + y * (e1 - e0), e2 + y * (e3 - e2)
+                    h0, h2 = v1 - v0, v3 - v2
+                    v0, v2 = v0 + y * h0, v2 + y * h2
+                    d0, d1, d2 = v2 - v0, h0 + x * (h2 - h0), e0 + x * (e2 - e0)
+                    r = v0 + x * d0 - target[f + _U(c)]
                     squared += r * r
                     g0, g1, g2 = g0 + r * d0, g1 + r * d1, g2 + r * d2
                     a00, a01, a02 = a00 + d0 * d0, a01 + d0 * d1, a02 + d0 * d2
                     a11, a12, a22 = a11 + d1 * d1, a12 + d1 * d2, a22 + d2 * d2
-                w = scale * weight[i, j, k]
+                f += channels
+                w = _F(scale) * weight[i, j, k]
                 total += 0.5 * w * squared
-                g[0, i, j, k], g[1, i, j, k], g[2, i, j, k] = w * g0, w * g1, w * g2
-                a[0, i, j, k], a[1, i, j, k], a[2, i, j, k] = w * a00, w * a01, w * a02
-                a[3, i, j, k], a[4, i, j, k], a[5, i, j, k] = w * a11, w * a12, w * a22
+                w0 = _F(1) if 0 < _F(i) + u[0, i, j, k] < ni - 1 else _F(0)
+                w1 = _F(1) if 0 < _F(j) + u[1, i, j, k] < nj - 1 else _F(0)
+                w2 = _F(1) if 0 < _F(k) + u[2, i, j, k] < nk - 1 else _F(0)
+                g[0, i, j, k] += w * w0 * g0
+                g[1, i, j, k] += w * w1 * g1
+                g[2, i, j, k] += w * w2 * g2
+                a[0, i, j, k] += w * w0 * a00
+                a[1, i, j, k] += w * w0 * w1 * a01
+                a[2, i, j, k] += w * w0 * w2 * a02
+                a[3, i, j, k] += w * w1 * a11
+                a[4, i, j, k] += w * w1 * w2 * a12
+                a[5, i, j, k] += w * w2 * a22
         loss[i] = total
 
 
