@@ -163,15 +163,16 @@ def _register(
 @contextmanager
 def settings(recipe: RegisterRecipe) -> Iterator[None]:
     """torch as the recipe wants it, and afterwards as it was."""
-    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    # not torch.use_deterministic_algorithms: it loads torch's compiler, two seconds and 100 MB
+    threads, exact = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(recipe.threads or threads)
-    torch.use_deterministic_algorithms(recipe.deterministic or exact)
+    torch.set_deterministic_debug_mode("error" if recipe.deterministic else exact)
     try:
         with torch.no_grad():
             yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(exact)
+        torch.set_deterministic_debug_mode(exact)
 
 
 def choose_device(name: str) -> torch.device:

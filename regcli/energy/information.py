@@ -66,7 +66,7 @@ class MI(Similarity):
         score = torch.gradient((joint / p_m).log(), dim=1)[0] * (self.bins - 1)
         fisher = (joint * score.square()).sum(1, keepdim=True) / p_f
         scale = self.weight / float(-(p_f * p_f.log()).sum())
-        slope = lookup(fixed, image, -scale * weight, score)
-        curvature = lookup(fixed, image, scale * weight, fisher.expand_as(score).contiguous())
+        tables = scale * torch.stack([-score, fisher.expand_as(score)])
+        slope, curvature = lookup(fixed, image, weight, tables).split(1, dim=1)
         value = n * (self.weight - scale * information)
         return pointwise(value, image, slope, curvature, onto)

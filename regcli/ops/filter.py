@@ -55,10 +55,10 @@ def _separable(image: Tensor, taps: list[Tensor], replicate: bool) -> Tensor:
     i, j, k = taps
     if image.device.type != "cpu" or image.requires_grad:
         return reference.separable(image, (i, j, k), replicate)
-    depth = image.shape[2]
-    stack = image.to(torch.float32).reshape(-1, *image.shape[3:]).contiguous().numpy()
-    once, twice = empty(*stack.shape), empty(*stack.shape)
-    planes = stack.shape[0]
-    run(loops.within_planes, planes, stack, j.numpy(), k.numpy(), replicate, once.numpy())
-    run(loops.across_planes, planes, once.numpy(), depth, i.numpy(), replicate, twice.numpy())
-    return twice.reshape(image.shape)
+    stack = image.to(torch.float32).reshape(-1, *image.shape[2:]).contiguous()
+    once, out = empty(*image.shape[2:]).numpy(), empty(*stack.shape)
+    planes, tj, tk, ti = image.shape[2], j.numpy(), k.numpy(), i.numpy()
+    for volume, smooth in zip(stack, out, strict=True):
+        run(loops.within_planes, planes, volume.numpy(), tj, tk, replicate, once)
+        run(loops.across_planes, planes, once, ti, replicate, smooth.numpy())
+    return out.reshape(image.shape)

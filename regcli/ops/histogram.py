@@ -6,6 +6,7 @@ from torch import Tensor
 
 from regcli.ops.kernels import reference
 from regcli.ops.kernels.cpu import histogram as loops
+from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
 
 
@@ -79,28 +80,29 @@ def _histogram_reference(fixed: Tensor, moved: Tensor, weight: Tensor, bins: int
     return out.view(bins, bins)
 
 
-def lookup(fixed: Tensor, moved: Tensor, weight: Tensor, table: Tensor) -> Tensor:
-    """weight * table(fixed, moved), bilinear between the bins of `joint_histogram`.
+def lookup(fixed: Tensor, moved: Tensor, weight: Tensor, tables: Tensor) -> Tensor:
+    """weight * tables(fixed, moved), bilinear between the bins of `joint_histogram`.
 
     Args:
         fixed: (1, 1, I, J, K).
         moved: (1, 1, I, J, K).
         weight: (1, 1, I, J, K).
-        table: (bins, bins).
+        tables: (T, bins, bins).
 
     Returns:
-        (1, 1, I, J, K).
+        (1, T, I, J, K).
     """
     if moved.device.type != "cpu":
-        return _lookup_reference(fixed, moved, weight, table)
-    out = torch.empty_like(moved)
+        return _lookup_reference(fixed, moved, weight, tables)
+    out = empty(1, len(tables), *moved.shape[2:])
     arrays = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
-    run(loops.lookup, moved.shape[2], *arrays, table.numpy(), out[0, 0].numpy())
+    flat = tables.to(torch.float32).flatten(1).contiguous().numpy()
+    run(loops.lookup, moved.shape[2], *arrays, flat, out[0].numpy())
     return out
 
 
-def _lookup_reference(fixed: Tensor, moved: Tensor, weight: Tensor, table: Tensor) -> Tensor:
+def _lookup_reference(fixed: Tensor, moved: Tensor, weight: Tensor, tables: Tensor) -> Tensor:
     where = torch.stack([fixed.flatten(), moved.flatten(), torch.zeros_like(moved.flatten())])
-    grid = (where.clamp(0, 1) * (table.shape[0] - 1)).view(1, 3, -1, 1, 1)
-    values = reference.linear(table.to(moved)[None, None, :, :, None], grid)
-    return weight * values.view(moved.shape)
+    grid = (where.clamp(0, 1) * (tables.shape[1] - 1)).view(1, 3, -1, 1, 1)
+    values = reference.linear(tables.to(moved)[None, ..., None], grid)  # (1, T, N, 1, 1)
+    return weight * values.view(1, len(tables), *moved.shape[2:])

@@ -51,7 +51,9 @@ class Relaxation(Solver):
                 if float(energy) < lowest:
                     best, lowest = y, float(energy)
                 break
-            trial = problem.retract(y, problem.step(y, state, self.damping))
+            delta = problem.step(y, state, self.damping)
+            del state  # a model takes as much memory as three fields: never hold two
+            trial = problem.retract(y, delta)
             if trial is y:  # no step is possible
                 stopped = "converged"
                 break

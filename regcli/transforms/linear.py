@@ -113,15 +113,8 @@ def _moments(model: Quadratic) -> tuple[Tensor, Tensor]:
     Sums over voxels of g_c X_a and A_cd X_a X_b with X = (i, j, k, 1), axis by axis.
     """
     sums = torch.cat([index_moments(model.g[0]), index_moments(model.A[0])])  # (9, 3, 3, 3)
-    exponents = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]
-    g = torch.stack([sums[:3][(slice(None), *e)] for e in exponents], dim=1).flatten()
-    H = torch.empty(3, 4, 3, 4, dtype=torch.float64)
-    packed = [[0, 1, 2], [1, 3, 4], [2, 4, 5]]
-    for a, ea in enumerate(exponents):
-        for b, eb in enumerate(exponents):
-            both = tuple(p + q for p, q in zip(ea, eb, strict=True))
-            block = sums[3:][(slice(None), *both)]
-            for c in range(3):
-                for d in range(3):
-                    H[c, a, d, b] = block[packed[c][d]]
-    return g, H.view(12, 12)
+    of = torch.tensor([(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)])  # exponents of X
+    g = sums[:3][:, *of.T]  # (3, 4)
+    blocks = sums[3:][:, *(of[:, None] + of).movedim(-1, 0)]  # (6, 4, 4)
+    H = blocks[torch.tensor([[0, 1, 2], [1, 3, 4], [2, 4, 5]])].movedim(2, 1)  # (3, 4, 3, 4)
+    return g.flatten(), H.reshape(12, 12)

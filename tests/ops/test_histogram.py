@@ -33,15 +33,16 @@ def test_histogram_keeps_the_weight_and_the_means():
 def test_lookup_equals_the_reference_and_a_bilinear_function(shape):
     fixed, moved, weight = noise(shape)
     fixed.view(-1)[:3] = torch.tensor([0.0, 1.0, 1.2])
-    table = torch.randn(8, 8, generator=torch.Generator().manual_seed(1)).double()
-    wanted = ops._lookup_reference(*(t.double() for t in (fixed, moved, weight)), table)
-    found = ops.lookup(fixed, moved, weight, table)
+    tables = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    wanted = ops._lookup_reference(*(t.double() for t in (fixed, moved, weight)), tables)
+    found = ops.lookup(fixed, moved, weight, tables)
     torch.testing.assert_close(found.double(), wanted, atol=2e-5, rtol=1e-4)
     axis = torch.linspace(0, 1, 8).double()
     table = 2 * axis[:, None] - 3 * axis[None, :] + 4 * axis[:, None] * axis[None, :]
     f = fixed.clamp(0, 1)
     wanted = weight * (2 * f - 3 * moved + 4 * f * moved)
-    torch.testing.assert_close(ops.lookup(fixed, moved, weight, table), wanted, atol=2e-5, rtol=0)
+    found = ops.lookup(fixed, moved, weight, table[None])
+    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -64,5 +65,6 @@ def test_the_gpu_gives_the_same_numbers(shape):
     far = [t.cuda() for t in (fixed, moved, weight)]
     joint = ops.joint_histogram(fixed, moved, weight, 16)
     torch.testing.assert_close(ops.joint_histogram(*far, 16).cpu(), joint, atol=1e-4, rtol=1e-4)
-    found = ops.lookup(*far, joint.cuda()).cpu()
-    torch.testing.assert_close(found, ops.lookup(fixed, moved, weight, joint), atol=1e-4, rtol=1e-4)
+    found = ops.lookup(*far, joint.cuda()[None]).cpu()
+    wanted = ops.lookup(fixed, moved, weight, joint[None])
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)

@@ -16,7 +16,7 @@ def _pad_row(row, radius, replicate, padded):
 
 @kernel
 def within_planes(lo, hi, image, taps_j, taps_k, replicate, out):
-    """Filter the planes lo..hi-1 of image (N, J, K) along J and K; odd numbers of taps."""
+    """Filter the planes lo..hi-1 of image (I, J, K) along J and K; odd numbers of taps."""
     rows, columns = image.shape[1], image.shape[2]
     rj, rk = taps_j.shape[0] // 2, taps_k.shape[0] // 2
     padded = np.empty(columns + 2 * rk, np.float32)
@@ -42,18 +42,17 @@ def within_planes(lo, hi, image, taps_j, taps_k, replicate, out):
 
 
 @kernel
-def across_planes(lo, hi, image, depth, taps, replicate, out):
-    """Filter image (Q * depth, J, K), a stack of Q volumes, along the axis of length `depth`."""
-    radius = taps.shape[0] // 2
+def across_planes(lo, hi, image, taps, replicate, out):
+    """Filter image (I, J, K) along I; an odd number of taps."""
+    depth, radius = image.shape[0], taps.shape[0] // 2
     for n in range(lo, hi):
-        first = n // depth * depth
         for j in range(image.shape[1]):
             out[n, j, :] = 0.0
             for t in range(2 * radius + 1):
                 source = n + t - radius
-                if not replicate and (source < first or source >= first + depth):
+                if not replicate and (source < 0 or source >= depth):
                     continue
-                source = min(max(source, first), first + depth - 1)
+                source = min(max(source, 0), depth - 1)
                 tap = taps[t]
                 for k in range(image.shape[2]):
                     out[n, j, k] += tap * image[source, j, k]

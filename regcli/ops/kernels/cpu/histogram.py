@@ -1,6 +1,12 @@
 """Moments of an image, joint histograms of two, and values read back from tables over them."""
 
+import numba
+import numpy as np
+
 from regcli.ops.kernels.cpu.slabs import inline, kernel
+
+_U = numba.uint64
+_F = np.float32
 
 
 @inline
@@ -31,18 +37,36 @@ def joint(lo, hi, fixed, moved, weight, out):
 
 
 @kernel
-def lookup(lo, hi, fixed, moved, weight, table, out):
-    """out[x] = weight * table(fixed, moved), bilinear between bins."""
-    bins = table.shape[0]
+def lookup(lo, hi, fixed, moved, weight, tables, out):
+    """out[t, x] = weight * tables[t](fixed, moved), bilinear between bins.
+
+    tables (T, bins * bins) float32; out (T, I, J, K).
+    """
+    columns, bins = fixed.shape[2], int(tables.shape[1] ** 0.5 + 0.5)
+    first, a, b = np.empty(columns, np.int32), np.empty(columns, _F), np.empty(columns, _F)
     for i in range(lo, hi):
         for j in range(fixed.shape[1]):
-            for k in range(fixed.shape[2]):
-                p, a = _bin(fixed[i, j, k], bins)
-                q, b = _bin(moved[i, j, k], bins)
-                out[i, j, k] = weight[i, j, k] * (
-                    (1 - a) * ((1 - b) * table[p, q] + b * table[p, q + 1])
-                    + a * ((1 - b) * table[p + 1, q] + b * table[p + 1, q + 1])
-                )
+            first[:] = 0
+            _row_bins(fixed[i, j], bins, np.int32(bins), first, a)
+            _row_bins(moved[i, j], bins, np.int32(1), first, b)
+            for t in range(tables.shape[0]):
+                table, row, w = tables[t], out[t, i, j], weight[i, j]
+                for k in range(columns):
+                    n = _U(first[k])
+                    low = table[n] + b[k] * (table[n + _U(1)] - table[n])
+                    n += _U(bins)
+                    high = table[n] + b[k] * (table[n + _U(1)] - table[n])
+                    row[k] = w[k] * (low + a[k] * (high - low))
+
+
+@inline
+def _row_bins(values, bins, stride, first, share):
+    """Add the lower bins of a row of values in [0, 1] to `first`; set the upper bins' weights."""
+    for k in range(values.shape[0]):
+        x = min(max(values[k], _F(0)), _F(1)) * _F(bins - 1)
+        lower = np.int32(min(x, _F(bins - 2)))
+        share[k] = x - _F(lower)
+        first[k] += lower * stride
 
 
 @kernel

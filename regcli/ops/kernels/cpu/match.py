@@ -35,29 +35,49 @@ def _clear(g, a, i, j):
 def force(lo, hi, moved, s, h, fresh, g, a):
     """Force and Hessian of one channel, added to g (3, ...) and a (6, ...) unless they are fresh.
 
-    moved, s, h: (I, J, K), the image, dE/dmoved and the curvature.
+    moved, s, h: (I, J, K), the image, dE/dmoved and the curvature. Many short loops with few
+    arrays each: the compiler makes vector instructions of those alone.
     """
+    ni, nj, nk = moved.shape
+    slopes, bent = np.empty((3, nk), _F), np.empty(nk, _F)
     for i in range(lo, hi):
-        i0, i1, wi = _span(i, moved.shape[0])
-        for j in range(moved.shape[1]):
-            j0, j1, wj = _span(j, moved.shape[1])
+        i0, i1, wi = _span(i, ni)
+        for j in range(nj):
+            j0, j1, wj = _span(j, nj)
             if fresh:
                 _clear(g, a, i, j)
-            for k in range(moved.shape[2]):
-                k0, k1, wk = _span(k, moved.shape[2])
-                d0 = wi * (moved[i1, j, k] - moved[i0, j, k])
-                d1 = wj * (moved[i, j1, k] - moved[i, j0, k])
-                d2 = wk * (moved[i, j, k1] - moved[i, j, k0])
-                slope, curvature = s[i, j, k], h[i, j, k]
-                g[0, i, j, k] += slope * d0
-                g[1, i, j, k] += slope * d1
-                g[2, i, j, k] += slope * d2
-                a[0, i, j, k] += curvature * d0 * d0
-                a[1, i, j, k] += curvature * d0 * d1
-                a[2, i, j, k] += curvature * d0 * d2
-                a[3, i, j, k] += curvature * d1 * d1
-                a[4, i, j, k] += curvature * d1 * d2
-                a[5, i, j, k] += curvature * d2 * d2
+            _difference(moved[i0, j], moved[i1, j], wi, slopes[0])
+            _difference(moved[i, j0], moved[i, j1], wj, slopes[1])
+            here, along = moved[i, j], slopes[2]
+            for k in range(1, nk - 1):
+                along[k] = _F(0.5) * (here[k + 1] - here[k - 1])
+            along[0] = here[min(1, nk - 1)] - here[0]
+            along[nk - 1] = here[nk - 1] - here[max(nk - 2, 0)]
+            n = 0
+            for p in range(3):
+                _accumulate(s[i, j], slopes[p], g[p, i, j])
+                _product(h[i, j], slopes[p], bent)
+                for q in range(p, 3):
+                    _accumulate(bent, slopes[q], a[n, i, j])
+                    n += 1
+
+
+@inline
+def _difference(before, after, weight, out):
+    for k in range(out.shape[0]):
+        out[k] = weight * (after[k] - before[k])
+
+
+@inline
+def _product(x, y, out):
+    for k in range(out.shape[0]):
+        out[k] = x[k] * y[k]
+
+
+@inline
+def _accumulate(x, y, out):
+    for k in range(out.shape[0]):
+        out[k] += x[k] * y[k]
 
 
 @inline

@@ -234,9 +234,13 @@ def label(lo, hi, image, matrix, u, border, out):
 @kernel
 def coverage(lo, hi, shape, matrix, u, out):
     """out[x] = 1 where matrix (x + u(x)) lies in a volume of the given shape, else 0."""
+    columns = out.shape[2]
+    x, y, z = np.empty(columns), np.empty(columns), np.empty(columns)
+    last0, last1, last2 = float(shape[0] - 1), float(shape[1] - 1), float(shape[2] - 1)
     for i in range(lo, hi):
         for j in range(out.shape[1]):
-            for k in range(out.shape[2]):
-                x, y, z = _position(matrix, u, i, j, k)
-                within = _within(x, y, z, shape[0], shape[1], shape[2])
-                out[i, j, k] = 1.0 if within else 0.0
+            _row_positions(matrix, u, i, j, x, y, z)
+            row = out[i, j]
+            for k in range(columns):
+                beyond = max(-min(x[k], min(y[k], z[k])), max(x[k] - last0, y[k] - last1))
+                row[k] = _F(1) if max(beyond, z[k] - last2) <= _EDGE else _F(0)
