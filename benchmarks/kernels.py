@@ -109,7 +109,7 @@ def cases(shape: Shape, channels: int = 16) -> list[Case]:
             "step on two grids",
             lambda: newton.two_grid(model, u, stiffness, 1e-3, 8),
             lambda: newton._relax_reference(
-                u, model.g, model.A, stiffness, torch.tensor(0.01), 2 * stiffness.sum(1)
+                u, u, model, stiffness, torch.tensor(0.01), 2 * stiffness.sum(1)
             ),  # its two fine steps alone
             15,
         ),

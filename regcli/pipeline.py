@@ -20,6 +20,7 @@ from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import classical
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch, region
+from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
 from regcli.registry import LINEAR, SIMILARITIES, build
 from regcli.warp import Interpolation, Warp
@@ -144,6 +145,7 @@ def _register(
     inverse, error = warp.inverse()
     moved = warp.apply(moving, fixed.space, interpolation_of(moving, recipe.interpolation))
     seconds["apply"] = time.monotonic() - clock
+    release()
     timed_out = any(t.solution.stopped == "time" for t in traces)
     return Result(
         warp=warp,

@@ -25,6 +25,7 @@ from regcli.io.outputs import OutputFolder
 from regcli.models.prepare import foreground
 from regcli.ops.field import lengths
 from regcli.ops.jacobian import jacobian_determinant
+from regcli.ops.memory import release
 from regcli.pipeline import CROSS, Result
 from regcli.warp import Warp
 
@@ -173,6 +174,7 @@ def write_files(
             write_image(image, path[kind])
             _verify_image(path[kind], image)
 
+    release()  # of what the report took
     wanted = [kind for kind in names if kind in images or kind in transforms]
     with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
         jobs = [pool.submit(write, kind) for kind in wanted]

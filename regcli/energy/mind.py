@@ -6,7 +6,7 @@ from torch import Tensor
 
 from regcli.energy.base import Similarity
 from regcli.ops.match import Moved, Quadratic, squares
-from regcli.ops.mind import self_similarity
+from regcli.ops.mind import ONE, self_similarity
 
 
 @dataclass(frozen=True)
@@ -36,4 +36,4 @@ class MIND(Similarity):
         self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
     ) -> Quadratic:
         """See Similarity."""
-        return squares(moved, fixed, weight, self.weight, onto)
+        return squares(moved, fixed, weight, self.weight / ONE**2, onto)

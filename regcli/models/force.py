@@ -68,7 +68,7 @@ class GaussNewtonForce:
             if pair.moving_weight is not None:
                 weight.mul_(sample(pair.moving_weight, u, matrix=matrix, shape=space.shape))
             # the mean over the overlap, so that leaving the field of view lowers nothing
-            overlap = weight.sum(dtype=torch.float64)
+            overlap = weight.sum(dim=-1).sum(dtype=torch.float64)  # at once, it would copy them
             weight.mul_((whole / torch.maximum(overlap, _LEAST_OVERLAP * whole)).to(weight))
             model: Quadratic | None = None
             for similarity, f, m in zip(self.similarities, fixed, moving, strict=True):

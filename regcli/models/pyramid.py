@@ -72,8 +72,9 @@ class Prepared:
 
     def cropped(self, box: Box) -> "Prepared":
         """The part of the image inside a box of its grid."""
-        weight = self.weight if self.weight is None else box.cut(self.weight)
-        return Prepared(box.part, box.cut(self.data), weight)
+        # contiguous once, or every loop would make its own copy at every step
+        weight = self.weight if self.weight is None else box.cut(self.weight).contiguous()
+        return Prepared(box.part, box.cut(self.data).contiguous(), weight)
 
     def _factors(self, spacing_mm: float) -> tuple[float, ...]:
         ratios = (

@@ -33,7 +33,8 @@ def correlation_derivatives(
         return _correlation_reference(fixed, moved, weight, radius, floor)
     f, m, w = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
     planes, rows, columns = f.shape
-    windows, loss = empty(5, *f.shape).numpy(), np.empty(planes)
+    # one more than needed, so that the block is the Hessian's of the step before and after
+    windows, loss = empty(6, *f.shape).numpy(), np.empty(planes)
     size = loops.scratch_size(6, radius, rows, columns)
     arrays = (f, m, w, radius, floor, windows, loss)
     run_with_scratch(loops.coefficients, planes, size, *arrays)

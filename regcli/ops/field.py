@@ -152,7 +152,8 @@ def resize_field(displacement: Tensor, shape: Shape) -> Tensor:
     old = displacement.shape[2:]
     if tuple(old) == tuple(shape):
         return displacement
-    ratio = [(n - 1) / (o - 1) if o > 1 else 1.0 for n, o in zip(shape, old, strict=True)]
-    scale = torch.tensor(ratio, device=displacement.device, dtype=displacement.dtype)
-    out = resize(displacement, shape) * scale.view(1, 3, 1, 1, 1)
-    return out.contiguous()
+    out = displacement.new_empty(len(displacement), 3, *shape)
+    for c in range(3):  # one by one, for a field is a lot of memory
+        ratio = (shape[c] - 1) / (old[c] - 1) if old[c] > 1 else 1.0
+        torch.mul(resize(displacement[:, c : c + 1], shape), ratio, out=out[:, c : c + 1])
+    return out

@@ -35,7 +35,7 @@ class Moved:
     """An image seen through a map, moved only when someone asks for its values.
 
     Attributes:
-        image: (1, C, i, j, k).
+        image: (1, C, i, j, k), of any type.
         displacement: u, (1, 3, I, J, K) voxels; None if the image is where it should be.
         matrix: (3, 4), voxel of the grid it is seen on to image voxel; None for the identity.
         shape: (I, J, K) of that grid; the image's by default.
@@ -49,9 +49,10 @@ class Moved:
     @cached_property
     def values(self) -> Tensor:
         """(1, C, I, J, K), moving(matrix (x + u(x))), the nearest edge outside."""
+        image = self.image.to(torch.float32)
         if self.displacement is None and self.matrix is None:
-            return self.image
-        return sample(self.image, self.displacement, matrix=self.matrix, shape=self.shape)
+            return image
+        return sample(image, self.displacement, matrix=self.matrix, shape=self.shape)
 
 
 def squares(
@@ -63,7 +64,7 @@ def squares(
 
     Args:
         moved: Of C channels; it is never stored where its map starts on its own grid.
-        fixed: (1, C, I, J, K).
+        fixed: (1, C, I, J, K), of the moving features' type.
         weight: w, (1, 1, I, J, K).
         scale: Factor of the energy.
         onto: A model to add this one to, in its memory.
@@ -76,8 +77,8 @@ def squares(
         return _assemble(value, reference.gradient(m), h * r, h, onto)
     u, image = moved.displacement, moved.image
     if u is None or not is_identity(moved.matrix) or image.shape != fixed.shape:
-        image = moved.values
-        u = image.new_zeros(1, 3, *image.shape[2:])
+        image, fixed = moved.values, fixed.to(torch.float32)
+        u = torch.zeros(1, 3, *fixed.shape[2:])
     _, channels, planes, rows, columns = fixed.shape
     size = loops.scratch_size(rows, columns, channels)
     arrays, loss, (g, A) = _features(image, fixed), np.empty(planes), _memory(fixed, onto)

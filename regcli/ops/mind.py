@@ -9,11 +9,12 @@ from regcli.ops.kernels.cpu import mind as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
 
+ONE = 255  # the descriptor 1; bytes, for two sets of six floats are a quarter of all memory
 _CLAMP = 1e3  # the variance counts as at least 1 / _CLAMP, at most _CLAMP times its mean
 
 
 def self_similarity(image: Tensor, distance: int, sigma: float) -> Tensor:
-    """exp(-D / V) for the neighbours behind and ahead on each axis of more than one voxel.
+    """255 exp(-D / V) for the neighbours behind and ahead on each axis of more than one voxel.
 
     D is the squared difference of the patches around a voxel and around its neighbour, weighted by
     a Gaussian; V is the mean of D over the neighbours.
@@ -24,7 +25,7 @@ def self_similarity(image: Tensor, distance: int, sigma: float) -> Tensor:
         sigma: Of the patches, voxels.
 
     Returns:
-        (1, C, I, J, K), C twice the number of axes; channels lie next to each other in memory.
+        (1, C, I, J, K) uint8, C twice the number of axes, next to each other in memory.
 
     Source: Heinrich et al., MedIA 2012.
     """
@@ -39,7 +40,7 @@ def self_similarity(image: Tensor, distance: int, sigma: float) -> Tensor:
     share = np.float32(1 / (2 * len(axes)))
     run(loops.variances, shape[0], smooth, distance, share, variance.numpy())
     typical = float(variance.mean()) or 1.0
-    out = empty(1, *shape, 2 * len(axes))
+    out = torch.empty(1, *shape, 2 * len(axes), dtype=torch.uint8)
     limits = (np.float32(typical / _CLAMP), np.float32(typical * _CLAMP))
     arrays = (smooth, distance, variance.numpy(), *limits, np.array(axes), out[0].numpy())
     run(loops.descriptors, shape[0], *arrays)
@@ -57,5 +58,5 @@ def _reference(image: Tensor, distance: int, sigma: float, axes: list[int]) -> T
     D = torch.cat(parts, dim=1)
     V = D.mean(dim=1, keepdim=True)
     typical = float(V.mean()) or 1.0
-    out = torch.exp(-D / V.clamp(min=typical / _CLAMP, max=typical * _CLAMP))
-    return out.contiguous(memory_format=torch.channels_last_3d)
+    out = ONE * torch.exp(-D / V.clamp(min=typical / _CLAMP, max=typical * _CLAMP))
+    return out.round().to(torch.uint8).contiguous(memory_format=torch.channels_last_3d)

@@ -93,8 +93,8 @@ def two_grid(
     Returns:
         (1, 3, I, J, K), voxels.
     """
-    g = diffuse(u, stiffness)[0].add_(model.g)
-    half = Quadratic(model.value, halve(g), halve(model.A))
+    g = halve(diffuse(u, stiffness)[0]).add_(halve(model.g))
+    half = Quadratic(model.value, g, halve(model.A))
     # a coarse difference is spread over two fine ones, in each of the rows of fine voxels
     share = math.prod(factors(u)) / 4
     d = solve(half, torch.zeros_like(half.g), stiffness * share, damping, iterations)
@@ -102,8 +102,9 @@ def two_grid(
     d = double(d, (i, j, k))
     mu, diagonal = _damped(model, damping), 2 * stiffness.sum(dim=1)
     if u.device.type != "cpu":
-        return _relax_reference(d, g, model.A, stiffness.to(u), mu, diagonal.to(u))
-    arrays = (g[0].numpy(), model.A[0].numpy(), stiffness.numpy(), diagonal.numpy(), float(mu))
+        return _relax_reference(d, u, model, stiffness.to(u), mu, diagonal.to(u))
+    arrays = (u[0].numpy(), model.g[0].numpy(), model.A[0].numpy(), stiffness.numpy())
+    arrays = (*arrays, diagonal.numpy(), float(mu))
     for _ in range(_SWEEPS):
         out = empty(*d.shape)
         run(twogrid.relax, i, d[0].numpy(), *arrays, np.float32(_OMEGA), out[0].numpy())
@@ -129,9 +130,10 @@ def _apply(matrix: Tensor, v: Tensor) -> Tensor:
 
 
 def _relax_reference(
-    d: Tensor, g: Tensor, A: Tensor, stiffness: Tensor, mu: Tensor, diagonal: Tensor
+    d: Tensor, u: Tensor, model: Quadratic, stiffness: Tensor, mu: Tensor, diagonal: Tensor
 ) -> Tensor:
-    a, inverse = _blocks(A, mu, diagonal)
+    a, inverse = _blocks(model.A, mu, diagonal)
+    g = model.g + _diffuse_reference(u, stiffness)
     for _ in range(_SWEEPS):
         r = g + _apply(a, d) + _diffuse_reference(d, stiffness) + mu * d
         d = d - _OMEGA * _apply(inverse, r)

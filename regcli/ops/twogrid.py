@@ -24,7 +24,7 @@ def halve(fine: Tensor) -> Tensor:
     """Sums over the fine voxels of each coarse one.
 
     Args:
-        fine: (B, C, I, J, K).
+        fine: (B, C, I, J, K), floats or bool.
 
     Returns:
         (B, C, i, j, k) with i = ceil(I / 2) and so on.
@@ -34,9 +34,9 @@ def halve(fine: Tensor) -> Tensor:
         return reference.halve(fine, steps)
     shape = [math.ceil(n / f) for n, f in zip(fine.shape[2:], steps, strict=True)]
     out = empty(*fine.shape[:2], *shape)
-    for b in range(fine.shape[0]):
-        arrays = (fine[b].to(torch.float32).contiguous().numpy(), np.array(steps), out[b].numpy())
-        run(loops.restrict, shape[0], *arrays)
+    plain = fine.view(torch.uint8) if fine.dtype == torch.bool else fine.to(torch.float32)
+    for part, sums in zip(plain, out, strict=True):
+        run(loops.restrict, shape[0], part.contiguous().numpy(), np.array(steps), sums.numpy())
     return out
 
 

@@ -63,6 +63,16 @@ def test_squares_move_features_without_storing_them(shape, channels):
     same(ops.squares(Moved(moving, u), fixed, weight, 2.0), wanted)
 
 
+def test_squares_read_features_of_bytes():
+    fixed, moving, weight = noise((6, 7, 8), 6)
+    u = displacement((6, 7, 8))
+    coarse = [(255 * t).round().to(torch.uint8) for t in (fixed, moving)]
+    found = ops.squares(Moved(coarse[1], u), coarse[0], weight, 1 / 255**2)
+    plain = [t.float() for t in coarse]
+    wanted = ops.squares(Moved(plain[1], u), plain[0], weight, 1 / 255**2)
+    same(found, wanted)
+
+
 def test_squares_move_features_from_another_grid():
     fixed, _, weight = noise((6, 7, 8), 6)
     moving, _, _ = noise((9, 5, 6), 6)

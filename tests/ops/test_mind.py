@@ -20,7 +20,9 @@ def test_loops_equal_the_reference(shape, distance):
     found = ops.self_similarity(image(shape), distance, 0.5)
     assert found.shape == (1, 2 * len(axes), *shape)
     wanted = ops._reference(image(shape).double(), distance, 0.5, axes)
-    torch.testing.assert_close(found, wanted.float(), atol=1e-5, rtol=1e-4)
+    assert found.dtype == wanted.dtype == torch.uint8
+    torch.testing.assert_close(found, wanted, atol=1, rtol=0)  # rounding may go either way
+    assert float((found != wanted).float().mean()) < 1e-2
 
 
 def test_a_voxel_inside_is_described_by_its_six_neighbours():
@@ -32,16 +34,16 @@ def test_a_voxel_inside_is_described_by_its_six_neighbours():
             square = (x - x.roll(-step, axis)).square()
             D.append(gaussian(square, 0.5)[0, 0, 5, 6, 7])
     D = torch.stack(D)
-    torch.testing.assert_close(found, torch.exp(-D / D.mean()))
+    torch.testing.assert_close(found.float(), 255 * torch.exp(-D / D.mean()), atol=0.6, rtol=0)
 
 
 def test_scale_offset_and_inversion_do_not_matter():
     x = image((9, 8, 7))
     for other in (3 * x + 5, 1 - x):
         found, wanted = (ops.self_similarity(t, 2, 0.5) for t in (other, x))
-        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found, wanted, atol=1, rtol=0)
 
 
 def test_a_constant_image_is_described_by_ones():
     found = ops.self_similarity(torch.full((1, 1, 5, 6, 7), 0.4), 2, 0.5)
-    assert bool((found == 1).all())
+    assert bool((found == ops.ONE).all())

@@ -148,8 +148,9 @@ def test_two_grid_loops_equal_the_reference(shape):
         half, half.g * 0, stiffness * share, coarse_mu, 2 * share * stiffness.sum(dim=1), 8
     )
     d = reference.double(d, steps, shape)
-    A, diagonal = model.A.double(), 2 * stiffness.sum(dim=1)
-    wanted = ops._relax_reference(d, g, A, stiffness, mu, diagonal)
+    wide = Quadratic(model.value, model.g.double(), model.A.double())
+    diagonal = 2 * stiffness.sum(dim=1)
+    wanted = ops._relax_reference(d, u.double(), wide, stiffness, mu, diagonal)
     tolerance = 1e-3 * float(wanted.abs().max())
     torch.testing.assert_close(found.double(), wanted, atol=tolerance, rtol=0)
 

@@ -100,14 +100,14 @@ def _moved_rows(lanes, flat, shape, u, i, first, last, out, index, weights):
                 m = n + _U(c)
                 p = m + s0
                 out[o + _U(c)] = (
-                    w0 * flat[m]
-                    + w1 * flat[m + s2]
-                    + w2 * flat[m + s1]
-                    + w3 * flat[m + s1 + s2]
-                    + w4 * flat[p]
-                    + w5 * flat[p + s2]
-                    + w6 * flat[p + s1]
-                    + w7 * flat[p + s1 + s2]
+                    w0 * _F(flat[m])
+                    + w1 * _F(flat[m + s2])
+                    + w2 * _F(flat[m + s1])
+                    + w3 * _F(flat[m + s1 + s2])
+                    + w4 * _F(flat[p])
+                    + w5 * _F(flat[p + s2])
+                    + w6 * _F(flat[p + s1])
+                    + w7 * _F(flat[p + s1 + s2])
                 )
             o += _U(len(lanes))
 
@@ -161,7 +161,7 @@ def squares(lo, hi, scratch, lanes, moving, fixed, u, weight, scale, fresh, g, a
                     squared = g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = _F(0)
                     for c in range(len(lanes)):
                         m = n + _U(c)
-                        r = scratch[here + m] - target[f + m]
+                        r = scratch[here + m] - _F(target[f + m])
                         d0 = scratch[x1 + m] - scratch[x0 + m]
                         d1 = scratch[y1 + m] - scratch[y0 + m]
                         d2 = scratch[z1 + _U(c)] - scratch[z0 + _U(c)]

@@ -5,7 +5,9 @@ than the loop that fills it. So blocks go back to a shelf when their tensor is d
 tensor of that size gets them.
 """
 
+import ctypes
 import math
+import sys
 import threading
 
 import numpy as np
@@ -42,6 +44,8 @@ def empty(*shape: int) -> Tensor:
 
 
 def release() -> None:
-    """Give the shelf's blocks back to the system."""
+    """Give the shelf's blocks back to the system, and what else the C library holds unused."""
     with _lock:
         _shelf.clear()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

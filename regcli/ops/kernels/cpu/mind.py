@@ -6,6 +6,8 @@ import numpy as np
 
 from regcli.ops.kernels.cpu.slabs import inline, kernel
 
+_F = np.float32
+
 
 @kernel
 def differences(lo, hi, image, distance, out):
@@ -49,12 +51,13 @@ def variances(lo, hi, smooth, distance, share, out):
 
 @kernel
 def descriptors(lo, hi, smooth, distance, variance, least, greatest, axes, out):
-    """out (I, J, K, 2 len(axes)) = exp(-difference / variance), variance clamped; for some axes."""
+    """out (I, J, K, 2 len(axes)) = 255 exp(-difference / variance), variance clamped; uint8."""
     for i in range(lo, hi):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 rate = np.float32(-1) / min(max(variance[i, j, k], least), greatest)
                 six = _six(smooth, distance, i, j, k)
                 for n in range(axes.shape[0]):
-                    out[i, j, k, 2 * n] = math.exp(rate * six[2 * axes[n]])
-                    out[i, j, k, 2 * n + 1] = math.exp(rate * six[2 * axes[n] + 1])
+                    a, b = rate * six[2 * axes[n]], rate * six[2 * axes[n] + 1]
+                    out[i, j, k, 2 * n] = np.uint8(_F(255) * math.exp(a) + _F(0.5))
+                    out[i, j, k, 2 * n + 1] = np.uint8(_F(255) * math.exp(b) + _F(0.5))

@@ -94,26 +94,23 @@ def blend(lo, hi, share, smooth, steps, out):
 
 
 @kernel
-def relax(lo, hi, d, g, a, stiffness, diagonal, mu, omega, out):
-    """out = d - omega P^-1 (g + (A + R + mu) d): a damped Jacobi step, P the 3 x 3 blocks.
+def relax(lo, hi, d, u, g, a, stiffness, diagonal, mu, omega, out):
+    """out = d - omega P^-1 (g + R u + (A + R + mu) d): a damped Jacobi step, P the 3 x 3 blocks.
 
     diagonal (3,): what R adds to the diagonal of an inner voxel.
     """
     columns = d.shape[3]
-    r0, r1, r2 = np.empty(columns, _F), np.empty(columns, _F), np.empty(columns, _F)
+    rest, row = np.empty((3, columns), _F), np.empty(columns, _F)
+    r0, r1, r2 = rest[0], rest[1], rest[2]
     for i in range(lo, hi):
         for j in range(d.shape[2]):
-            diffuse_row(d, 0, i, j, stiffness, r0)
-            diffuse_row(d, 1, i, j, stiffness, r1)
-            diffuse_row(d, 2, i, j, stiffness, r2)
-            d0, d1, d2, g0, g1, g2 = (
-                d[0, i, j],
-                d[1, i, j],
-                d[2, i, j],
-                g[0, i, j],
-                g[1, i, j],
-                g[2, i, j],
-            )
+            for c in range(3):
+                diffuse_row(d, c, i, j, stiffness, rest[c])
+                diffuse_row(u, c, i, j, stiffness, row)
+                total, force = rest[c], g[c, i, j]
+                for k in range(columns):
+                    total[k] += row[k] + force[k]
+            d0, d1, d2 = d[0, i, j], d[1, i, j], d[2, i, j]
             a00, a01, a02, a11, a12, a22 = (
                 a[0, i, j],
                 a[1, i, j],
@@ -125,9 +122,9 @@ def relax(lo, hi, d, g, a, stiffness, diagonal, mu, omega, out):
             o0, o1, o2 = out[0, i, j], out[1, i, j], out[2, i, j]
             for k in range(columns):
                 x, y, z = d0[k], d1[k], d2[k]
-                p = r0[k] + g0[k] + (a00[k] + mu) * x + a01[k] * y + a02[k] * z
-                q = r1[k] + g1[k] + a01[k] * x + (a11[k] + mu) * y + a12[k] * z
-                r = r2[k] + g2[k] + a02[k] * x + a12[k] * y + (a22[k] + mu) * z
+                p = r0[k] + (a00[k] + mu) * x + a01[k] * y + a02[k] * z
+                q = r1[k] + a01[k] * x + (a11[k] + mu) * y + a12[k] * z
+                r = r2[k] + a02[k] * x + a12[k] * y + (a22[k] + mu) * z
                 p, q, r = block_solve(
                     a00[k] + diagonal[0] + mu, a01[k], a02[k],
                     a11[k] + diagonal[1] + mu, a12[k], a22[k] + diagonal[2] + mu,
