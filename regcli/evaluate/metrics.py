@@ -147,11 +147,10 @@ def log_determinant(determinant: Tensor) -> Tensor:
 def ncc(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
     """Correlation coefficient of two images (I, J, K) in a mask (I, J, K); 0 if one is flat."""
     _require_same_shape(a, b)
-    if mask is not None:
-        inside = _mask(mask, a)
-        a, b = a[inside], b[inside]
-    x, y = _standardised(a), _standardised(b)
-    return float(x.mul_(y).mean())
+    w = _mask(mask, a).to(torch.float32)[None, None]
+    x, y = (_standardised_in(t[None, None], w) for t in (a, b))
+    rows = x.mul_(y).sum(dim=-1)
+    return float(rows.sum(dtype=torch.float64) / w.sum(dim=-1).sum(dtype=torch.float64))
 
 
 def lncc(a: Tensor, b: Tensor, mask: Tensor | None = None, radius: int = 2) -> float:
@@ -252,15 +251,6 @@ def _robust_hausdorff(a: np.ndarray, b: np.ndarray, spacing: tuple[float, float,
 
 def _distance_to(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
     return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing))
-
-
-def _standardised(values: Tensor) -> Tensor:
-    """Mean 0 and variance 1, in float64; zeros if all values are the same."""
-    values = values.to(torch.float64)
-    largest = float(values.abs().max())
-    centred = values - values.mean()
-    sd = float(torch.linalg.vector_norm(centred)) / centred.numel() ** 0.5
-    return centred.div_(sd) if sd > 1e-12 * largest else centred.zero_()
 
 
 def _standardised_in(image: Tensor, weight: Tensor) -> Tensor:

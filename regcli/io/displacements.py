@@ -174,7 +174,8 @@ def field_of(
     """The grid and u, (1, 3, I, J, K) RAS mm, of vectors read from a file.
 
     Args:
-        vectors: (2 or 3, I, J, K) mm; LPS if `flip`, else RAS.
+        vectors: (2 or 3, I, J, K) mm, float32; LPS if `flip`, else RAS. The result is in their
+            memory and keeps its order, so that a large field is not turned over.
         flip: See vectors.
         affine: (4, 4) voxel index to RAS+ mm.
         path: For messages.
@@ -187,13 +188,15 @@ def field_of(
         raise InputError(
             f"{path} has two components on {shape[2]} slices.", "Give a field with three."
         )
-    if not bool(vectors.isfinite().all()):
+    if not bool(torch.stack(torch.aminmax(vectors)).isfinite().all()):
         raise InputError(f"{path} holds displacements that are not finite.", "Mend the field.")
-    u = torch.zeros(1, 3, *shape)
-    for c, sign in enumerate(_LPS_SIGNS[:parts]):
-        u[0, c] = vectors[c] * sign if flip else vectors[c]
+    if flip:
+        for part, sign in zip(vectors, _LPS_SIGNS, strict=False):
+            part.mul_(sign)
+    if parts == 2:
+        vectors = torch.cat([vectors, torch.zeros(1, *shape)])
     space = make_header(path, shape, affine=affine, storage=Storage()).space
-    return space, u
+    return space, vectors[None]
 
 
 def _vectors(space: Space, displacement: Tensor | None) -> Tensor:

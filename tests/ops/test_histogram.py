@@ -58,6 +58,15 @@ def test_moments_of_images_and_indices_are_sums(shape):
     torch.testing.assert_close(ops.index_moments(image[0].float()), wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_moments_survive_a_large_offset():
+    """A float32 product in the sum of squares would be 2 % off here."""
+    image, _, weight = noise((9, 10, 11))
+    image = (3000 + image) / 3001
+    mean = (weight.double() * image).sum() / weight.double().sum()
+    wanted = (weight.double() * (image.double() - mean).square()).sum() / weight.double().sum()
+    assert float(ops.moments(image, weight)[1]) == pytest.approx(float(wanted), rel=1e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_gpu_gives_the_same_numbers(shape):

@@ -76,7 +76,7 @@ def moments(lo, hi, image, weight, out):
         n, first, second = 0.0, 0.0, 0.0
         for j in range(image.shape[1]):
             for k in range(image.shape[2]):
-                w, x = float(weight[i, j, k]), float(image[i, j, k])
+                w, x = np.float64(weight[i, j, k]), np.float64(image[i, j, k])
                 n += w
                 first += w * x
                 second += w * x * x
