@@ -110,38 +110,13 @@ def _register(
     initial: Tensor | None,
     watch: Watch,
 ) -> Result:
-    device = choose_device(recipe.device)
     _check(fixed, moving, masks, recipe)
-    clock = time.monotonic()
-    range_f, range_m = (
-        robust_range(fixed.data, masks.fixed),
-        robust_range(moving.data, masks.moving),
+    notes: list[str] = []
+    affine, u, metrics, traces, seconds = _solve(
+        fixed, moving, recipe, masks, initial, watch, notes
     )
-    _check_ranges(range_f, range_m, masks)
-    fixed_ready = prepare(fixed, masks.fixed, device, range_f)
-    moving_ready = prepare(moving, masks.moving, device, range_m)
-    notes = [
-        f"Intensities that count: {range_f[0]:.4g} to {range_f[1]:.4g} (fixed), "
-        f"{range_m[0]:.4g} to {range_m[1]:.4g} (moving)."
-    ]
-    family = recipe.transform if recipe.transform in LINEAR else "affine"
-    affine, traces = _linear(fixed_ready, moving_ready, recipe, family, initial, watch, notes)
-    seconds = {"linear": time.monotonic() - clock}
     clock = time.monotonic()
-    u, metrics = None, recipe.metric
-    if recipe.transform not in LINEAR:
-        metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
-        registration = classical(recipe, similarities, fixed_ready)
-        box = region(fixed_ready, moving_ready, affine)
-        inner = fixed_ready.cropped(box)
-        y, space, deformable = registration.run(inner, moving_ready, affine, watch)
-        y = registration.transform.resize(y, space, inner.space)
-        y = registration.transform.extend(y, box)
-        u = _on_grid(y, fixed_ready.space, fixed.space)
-        traces += deformable
     warp = Warp(fixed.space, affine, u)
-    seconds["solve"] = time.monotonic() - clock
-    clock = time.monotonic()
     inverse, error = warp.inverse()
     moved = warp.apply(moving, fixed.space, interpolation_of(moving, recipe.interpolation))
     seconds["apply"] = time.monotonic() - clock
@@ -160,6 +135,43 @@ def _register(
         warnings=["The time limit stopped the registration early."] if timed_out else [],
         stopped="time" if timed_out else "done",
     )
+
+
+def _solve(
+    fixed: Image,
+    moving: Image,
+    recipe: RegisterRecipe,
+    masks: Masks,
+    initial: Tensor | None,
+    watch: Watch,
+    notes: list[str],
+) -> tuple[Tensor, Tensor | None, tuple[str, ...], list[Trace], dict[str, float]]:
+    """The affine, the displacement (RAS mm), the metrics, what happened, and seconds per stage."""
+    device, clock = choose_device(recipe.device), time.monotonic()
+    ranges = [robust_range(i.data, m) for i, m in ((fixed, masks.fixed), (moving, masks.moving))]
+    _check_ranges(ranges[0], ranges[1], masks)
+    fixed_ready = prepare(fixed, masks.fixed, device, ranges[0])
+    moving_ready = prepare(moving, masks.moving, device, ranges[1])
+    (f0, f1), (m0, m1) = ranges
+    notes.append(
+        f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
+    )
+    family = recipe.transform if recipe.transform in LINEAR else "affine"
+    affine, traces = _linear(fixed_ready, moving_ready, recipe, family, initial, watch, notes)
+    seconds = {"linear": time.monotonic() - clock, "solve": 0.0}
+    if recipe.transform in LINEAR:
+        return affine, None, recipe.metric, traces, seconds
+    clock = time.monotonic()
+    metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
+    registration = classical(recipe, similarities, fixed_ready)
+    box = region(fixed_ready, moving_ready, affine)
+    inner = fixed_ready.cropped(box)
+    y, space, deformable = registration.run(inner, moving_ready, affine, watch)
+    y = registration.transform.resize(y, space, inner.space)
+    y = registration.transform.extend(y, box)
+    u = _on_grid(y, fixed_ready.space, fixed.space)
+    seconds["solve"] = time.monotonic() - clock
+    return affine, u, metrics, traces + deformable, seconds
 
 
 @contextmanager

@@ -181,6 +181,7 @@ def write_files(
         for done, job in enumerate(jobs):
             job.result()
             progress("write", (done + 1) / len(jobs))
+    release()
     verify(path, warp, inverse)
 
 

@@ -188,7 +188,7 @@ def field_of(
         raise InputError(
             f"{path} has two components on {shape[2]} slices.", "Give a field with three."
         )
-    if not bool(torch.stack(torch.aminmax(vectors)).isfinite().all()):
+    if not bool(vectors.sum().isfinite()):  # the one test that copies nothing
         raise InputError(f"{path} holds displacements that are not finite.", "Mend the field.")
     if flip:
         for part, sign in zip(vectors, _LPS_SIGNS, strict=False):
