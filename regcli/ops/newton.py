@@ -13,6 +13,7 @@ from regcli.ops.kernels.cpu.slabs import run
 from regcli.ops.match import Quadratic
 from regcli.ops.twogrid import double, factors, halve
 
+_ROUNDING = 1e-14  # of the squared residual
 _SWEEPS, _OMEGA = 2, 0.8  # of Jacobi on the fine grid; undamped, it lets checkerboards grow
 
 
@@ -57,20 +58,20 @@ def solve(
     r = force.add_(model.g).neg_()[0].numpy()
     d, *rest = (empty(*u.shape).zero_() for _ in range(4))
     x, p, q, z = (t[0].numpy() for t in (d, *rest))
-    a, s, m, diag = model.A[0].numpy(), stiffness.numpy(), float(mu), diagonal.numpy()
+    a, s, m, diag = model.A[0].numpy(), stiffness.numpy(), np.float32(mu), diagonal.numpy()
     dot = np.empty(planes)
-    run(loops.advance, planes, 0.0, p, q, a, diag, m, x, r, z, dot)
+    run(loops.advance, planes, np.float32(0), p, q, a, diag, m, x, r, z, dot)
     p[:] = z
-    rz = dot.sum()
+    first = rz = dot.sum()
     for iteration in range(iterations):
         run(loops.multiply, planes, p, a, s, m, q, dot)
         curvature = dot.sum()
-        if curvature <= 0 or rz <= 0:  # solved to rounding
+        if curvature <= 0 or rz <= _ROUNDING * first:  # solved as far as float32 goes
             break
-        run(loops.advance, planes, rz / curvature, p, q, a, diag, m, x, r, z, dot)
+        run(loops.advance, planes, np.float32(rz / curvature), p, q, a, diag, m, x, r, z, dot)
         new = dot.sum()
         if iteration < iterations - 1:
-            run(loops.turn, planes, z, new / rz, p)
+            run(loops.turn, planes, z, np.float32(new / rz), p)
         rz = new
     return d
 
@@ -104,7 +105,7 @@ def two_grid(
     if u.device.type != "cpu":
         return _relax_reference(d, u, model, stiffness.to(u), mu, diagonal.to(u))
     arrays = (u[0].numpy(), model.g[0].numpy(), model.A[0].numpy(), stiffness.numpy())
-    arrays = (*arrays, diagonal.numpy(), float(mu))
+    arrays = (*arrays, diagonal.numpy(), np.float32(mu))
     for _ in range(_SWEEPS):
         out = empty(*d.shape)
         run(twogrid.relax, i, d[0].numpy(), *arrays, np.float32(_OMEGA), out[0].numpy())

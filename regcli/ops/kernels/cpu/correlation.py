@@ -4,10 +4,13 @@ Window sums run: each plane's are added to a total when the window reaches it an
 window leaves it, so the cost hardly depends on the radius, and no volume of sums is ever stored.
 """
 
+import math
+
 import numpy as np
 
 from regcli.ops.kernels.cpu.slabs import inline, kernel
 
+_F = np.float32
 LEAST = 2 - 1e-3  # voxels in a window: one says nothing, and running sums are rounded
 
 
@@ -141,15 +144,18 @@ def coefficients(lo, hi, scratch, fixed, moved, weight, radius, floor, out, loss
             )
             lost = 0.0
             for k in range(columns):
-                w = wj[k] if n[k] > LEAST else 0.0 * wj[k]
+                w = wj[k] if n[k] > LEAST else _F(0)
                 count = max(n[k], 1e-6)
-                mean_f, mean_m = sf[k] / count, sm[k] / count
-                least = count * floor
-                ff = max(sff[k] - count * mean_f * mean_f, 0.0) + least
-                mm = max(smm[k] - count * mean_m * mean_m, 0.0) + least
-                a = 1.0 / (ff * mm) ** 0.5
-                rho = (sfm[k] - count * mean_f * mean_m + least) * a
-                lost += w * (1.0 - rho)
+                share = 1.0 / count
+                least = _F(count * floor)
+                # what is left of these differences needs float64 no longer
+                ff = max(_F(sff[k] - sf[k] * sf[k] * share), _F(0)) + least
+                mm = max(_F(smm[k] - sm[k] * sm[k] * share), _F(0)) + least
+                fm = _F(sfm[k] - sf[k] * sm[k] * share) + least
+                mean_f, mean_m = _F(sf[k] * share), _F(sm[k] * share)
+                a = _F(1) / math.sqrt(ff * mm)
+                rho = fm * a
+                lost += w * (_F(1) - rho)
                 c = w / mm
                 o0[k] = w * a
                 o1[k] = w * a * mean_f

@@ -5,25 +5,28 @@ A is 3 x 3 per voxel (6 numbers: 00 01 02 11 12 22). R is the diffusion operator
 with free edges.
 """
 
+import numpy as np
+
 from regcli.ops.kernels.cpu.slabs import inline, kernel
+
+_F = np.float32  # a plain number or a Python int beside float32 would make all of it float64
 
 
 @inline
 def diffuse_row(u, c, i, j, stiffness, row):
     """row[k] = (R u)_c (i, j, k)."""
-    before, after = max(i - 1, 0), min(i + 1, u.shape[1] - 1)
-    left, right = max(j - 1, 0), min(j + 1, u.shape[2] - 1)
-    n = u.shape[3]
+    n, line = u.shape[3], u[c, i, j]
+    before, after = u[c, max(i - 1, 0), j], u[c, min(i + 1, u.shape[1] - 1), j]
+    left, right = u[c, i, max(j - 1, 0)], u[c, i, min(j + 1, u.shape[2] - 1)]
     s0, s1, s2 = stiffness[c, 0], stiffness[c, 1], stiffness[c, 2]
     for k in range(n):
-        here = u[c, i, j, k]
-        row[k] = s0 * (2 * here - u[c, before, j, k] - u[c, after, j, k]) + s1 * (
-            2 * here - u[c, i, left, k] - u[c, i, right, k]
-        )
-    for k in range(1, n):
-        step = s2 * (u[c, i, j, k] - u[c, i, j, k - 1])
-        row[k] += step
-        row[k - 1] -= step
+        twice = line[k] + line[k]
+        row[k] = s0 * (twice - before[k] - after[k]) + s1 * (twice - left[k] - right[k])
+    for k in range(1, n - 1):
+        row[k] += s2 * (line[k] + line[k] - line[k - 1] - line[k + 1])
+    if n > 1:
+        row[0] += s2 * (line[0] - line[1])
+        row[n - 1] += s2 * (line[n - 1] - line[n - 2])
 
 
 @inline
@@ -31,7 +34,7 @@ def block_solve(m00, m01, m02, m11, m12, m22, r0, r1, r2):
     """m^-1 r of a symmetric 3 x 3 matrix."""
     c00, c01, c02 = m11 * m22 - m12 * m12, m02 * m12 - m01 * m22, m01 * m12 - m02 * m11
     c11, c12, c22 = m00 * m22 - m02 * m02, m01 * m02 - m00 * m12, m00 * m11 - m01 * m01
-    scale = 1 / (m00 * c00 + m01 * c01 + m02 * c02)
+    scale = _F(1) / (m00 * c00 + m01 * c01 + m02 * c02)
     return (
         scale * (c00 * r0 + c01 * r1 + c02 * r2),
         scale * (c01 * r0 + c11 * r1 + c12 * r2),

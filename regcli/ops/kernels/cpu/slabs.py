@@ -12,12 +12,17 @@ from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from regcli.ops.kernels.cpu.memory import empty
+
+# Loops over rows of many fields become vector instructions only if the compiler may ask at run
+# time, once a row, whether any of them overlap; by default it gives up at eight questions.
+llvmlite.binding.set_option("", "-runtime-memory-check-threshold=128")
 
 EVERY_ROW = np.zeros((0, 0), np.uint8)  # the `rows` of loops that skip none
 _SLABS_PER_THREAD = 4  # a slow core then delays the others by a quarter of its share at most

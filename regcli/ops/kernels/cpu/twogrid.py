@@ -53,13 +53,25 @@ def _mixed_row(coarse, c, i, j, steps, row):
     q, q2, b = _between(j, steps[1], coarse.shape[2])
     r00, r01, r10, r11 = coarse[c, p, q], coarse[c, p, q2], coarse[c, p2, q], coarse[c, p2, q2]
     for k in range(row.shape[0]):
-        row[k] = (1 - a) * ((1 - b) * r00[k] + b * r01[k]) + a * ((1 - b) * r10[k] + b * r11[k])
+        row[k] = (_F(1) - a) * ((_F(1) - b) * r00[k] + b * r01[k]) + a * (
+            (_F(1) - b) * r10[k] + b * r11[k]
+        )
 
 
 @inline
-def _widened(row, step, k):
-    near, far, c = _between(k, step, row.shape[0])
-    return (1 - c) * row[near] + c * row[far]
+def _widen(row, step, out):
+    """out: a coarse row at fine voxels, linear between the coarse ones and constant beyond."""
+    n, columns = row.shape[0], out.shape[0]
+    if step == 1:
+        out[:] = row
+        return
+    for k in range(1, min(n, (columns + 1) // 2)):
+        out[2 * k] = _F(0.75) * row[k] + _F(0.25) * row[k - 1]
+    for k in range(min(n - 1, columns // 2)):
+        out[2 * k + 1] = _F(0.75) * row[k] + _F(0.25) * row[k + 1]
+    out[0] = row[0]
+    if columns % 2 == 0:
+        out[columns - 1] = row[n - 1]
 
 
 @kernel
@@ -70,27 +82,26 @@ def prolong(lo, hi, coarse, steps, out):
         for j in range(out.shape[2]):
             for c in range(coarse.shape[0]):
                 _mixed_row(coarse, c, i, j, steps, row)
-                target = out[c, i, j]
-                for k in range(out.shape[3]):
-                    target[k] = _widened(row, steps[2], k)
+                _widen(row, steps[2], out[c, i, j])
 
 
 @kernel
 def blend(lo, hi, share, smooth, steps, out):
     """out += share (smooth - out), both of them coarse: share (1, i, j, k), smooth (C, i, j, k)."""
-    row, other = np.empty(share.shape[3], np.float32), np.empty(share.shape[3], np.float32)
+    row, other = np.empty(share.shape[3], _F), np.empty(share.shape[3], _F)
+    part, value = np.empty(out.shape[3], _F), np.empty(out.shape[3], _F)
     for i in range(lo, hi):
         for j in range(out.shape[2]):
             _mixed_row(share, 0, i, j, steps, row)
             if row.max() == 0:
                 continue
+            _widen(row, steps[2], part)
             for c in range(out.shape[0]):
                 _mixed_row(smooth, c, i, j, steps, other)
+                _widen(other, steps[2], value)
                 target = out[c, i, j]
                 for k in range(out.shape[3]):
-                    a = _widened(row, steps[2], k)
-                    if a > 0:
-                        target[k] += a * (_widened(other, steps[2], k) - target[k])
+                    target[k] += part[k] * (value[k] - target[k])
 
 
 @kernel
