@@ -65,7 +65,7 @@ class MI(Similarity):
         information = (joint * (joint / (p_f * p_m)).log()).sum()
         score = torch.gradient((joint / p_m).log(), dim=1)[0] * (self.bins - 1)
         fisher = (joint * score.square()).sum(1, keepdim=True) / p_f
-        scale = self.weight / float(-(p_f * p_f.log()).sum())
+        scale = -self.weight / (p_f * p_f.log()).sum()
         tables = scale * torch.stack([-score, fisher.expand_as(score)])
         slope, curvature = lookup(fixed, image, weight, tables).split(1, dim=1)
         value = n * (self.weight - scale * information)

@@ -30,7 +30,7 @@ class SSD(Similarity):
     ) -> Quadratic:
         """See Similarity."""
         _, variance = moments(fixed, weight)
-        return squares(moved, fixed, weight, self.weight / float(variance), onto)
+        return squares(moved, fixed, weight / variance.to(weight), self.weight, onto)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class LNCC(Similarity):
         self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
     ) -> Quadratic:
         """See Similarity."""
-        floor = self.floor * float(moments(fixed, weight)[1])
+        floor = self.floor * moments(fixed, weight)[1]  # a tensor: a GPU is not waited for
         derivatives = correlation_derivatives(fixed, moved.values, weight, self.radius, floor)
         value, slope, curvature = derivatives
         if self.weight != 1:

@@ -55,9 +55,9 @@ class GaussNewtonForce:
         space = pair.space
         stiffness = self.regularizer.stiffness(space.spacing)
         weight = pair.fixed_weight
-        whole = torch.as_tensor(
-            pair.fixed[0, 0].numel() if weight is None else weight.sum()
-        ).double()
+        whole = torch.as_tensor(pair.fixed[0, 0].numel() if weight is None else weight.sum()).to(
+            pair.fixed.device, torch.float64
+        )
 
         def evaluate(y: Tensor) -> tuple[Tensor, Quadratic]:
             M, u = transform.parts(y, space)

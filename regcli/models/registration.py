@@ -128,7 +128,7 @@ class Registration:
             else:
                 pair = paired(coarse, moving.at(level.spacing_mm), affine)
             if y is None or space is None:
-                y = self.transform.identity(pair.space)
+                y = self.transform.identity(pair.space, pair.fixed.device)
             else:
                 y = self.transform.resize(y, space, pair.space)
             space = pair.space

@@ -5,13 +5,14 @@ import torch
 from torch import Tensor
 
 from regcli.ops.filter import box_sum
+from regcli.ops.kernels.choose import body, cuda
 from regcli.ops.kernels.cpu import correlation as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run_with_scratch
 
 
 def correlation_derivatives(
-    fixed: Tensor, moved: Tensor, weight: Tensor, radius: int, floor: float
+    fixed: Tensor, moved: Tensor, weight: Tensor, radius: int, floor: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Energy sum_x w (1 - rho) of local correlations, dE/dmoved and its Gauss-Newton curvature.
 
@@ -24,19 +25,22 @@ def correlation_derivatives(
         weight: (1, 1, I, J, K): of a voxel inside windows, and of the window centred on it.
         radius: Of the windows, voxels.
         floor: Added to the variances and the covariance of every window, so that flat ones count
-            as matching and pull at nothing.
+            as matching and pull at nothing; a number or (), which on a GPU is not waited for.
 
     Returns:
         () float64, and two (1, 1, I, J, K).
     """
-    if moved.device.type != "cpu":
+    where = body(fixed, moved, weight)
+    if where == "cuda":
+        return cuda("correlation").derivatives(fixed, moved, weight, radius, floor)
+    if where == "torch":
         return _correlation_reference(fixed, moved, weight, radius, floor)
     f, m, w = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
     planes, rows, columns = f.shape
     # one more than needed, so that the block is the Hessian's of the step before and after
     windows, loss = empty(6, *f.shape).numpy(), np.empty(planes)
     size = loops.scratch_size(6, radius, rows, columns)
-    arrays = (f, m, w, radius, floor, windows, loss)
+    arrays = (f, m, w, radius, float(floor), windows, loss)
     run_with_scratch(loops.coefficients, planes, size, *arrays)
     slope, curvature = (empty(*fixed.shape) for _ in range(2))
     size = loops.scratch_size(5, radius, rows, columns)
@@ -46,7 +50,7 @@ def correlation_derivatives(
 
 
 def _correlation_reference(
-    fixed: Tensor, moved: Tensor, weight: Tensor, radius: int, floor: float
+    fixed: Tensor, moved: Tensor, weight: Tensor, radius: int, floor: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     f, m, w = fixed, moved, weight
     stack = torch.cat([w, w * f, w * m, w * f * f, w * m * m, w * f * m], dim=1)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regcli.ops.kernels.choose import body, cuda
 from regcli.ops.kernels.cpu import field as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import as_rows, run
@@ -26,13 +27,38 @@ def compose(
     Returns:
         (B, 3, I, J, K), voxels; outside the grid `outer` is that of the nearest edge.
     """
-    if outer.device.type != "cpu" or outer.requires_grad or inner.requires_grad:
+    where = body(outer, inner)
+    if where == "cuda":
+        return cuda("field").compose(outer, inner)
+    if where == "torch":
         return inner + sample(outer, inner)
     out = empty(*inner.shape) if out is None else out
     for b in range(inner.shape[0]):
         arrays = (t[b].to(torch.float32).contiguous().numpy() for t in (outer, inner))
         run(loops.compose, inner.shape[2], *arrays, as_rows(rows), out[b].numpy())
     return out
+
+
+def exponentiate(velocity: Tensor, squarings: int = 7) -> Tensor:
+    """Displacement of exp(v), by scaling and squaring.
+
+    Args:
+        velocity: (B, 3, I, J, K), voxels.
+        squarings: Halvings before composing; 2**squarings Euler steps.
+
+    Returns:
+        (B, 3, I, J, K), voxels.
+
+    Source: Arsigny et al., MICCAI 2006.
+    """
+    where = body(velocity)
+    if where == "cuda":
+        return cuda("field").exponentiate(velocity, squarings)
+    u = velocity * 0.5**squarings
+    spare = None if where == "torch" else torch.empty_like(u)
+    for _ in range(squarings):
+        u, spare = compose(u, u, out=spare), u if spare is not None else None
+    return u
 
 
 def turned(matrix: Tensor, vectors: Tensor) -> Tensor:
@@ -45,7 +71,7 @@ def turned(matrix: Tensor, vectors: Tensor) -> Tensor:
     Returns:
         (B, 3, I, J, K), contiguous.
     """
-    if vectors.device.type != "cpu" or vectors.dtype != torch.float32 or vectors.requires_grad:
+    if body(vectors) != "cpu" or vectors.dtype != torch.float32:
         return torch.einsum("cd,bdijk->bcijk", matrix.to(vectors), vectors).contiguous()
     out = empty(*vectors.shape)
     m = matrix.to("cpu", torch.float32).contiguous().numpy()
@@ -56,7 +82,7 @@ def turned(matrix: Tensor, vectors: Tensor) -> Tensor:
 
 def lengths(vectors: Tensor) -> Tensor:
     """|v| at every voxel: (B, 3, I, J, K) to (B, I, J, K)."""
-    if vectors.device.type != "cpu":
+    if body(vectors) != "cpu":
         return vectors.norm(dim=1)
     out = empty(vectors.shape[0], *vectors.shape[2:])
     for v, length in zip(vectors, out, strict=True):
@@ -66,7 +92,7 @@ def lengths(vectors: Tensor) -> Tensor:
 
 def capped(vectors: Tensor, longest: float) -> Tensor:
     """Vectors (B, 3, I, J, K), shortened to at most `longest`; in the same memory on the CPU."""
-    if vectors.device.type != "cpu":
+    if body(vectors) != "cpu":
         length = vectors.norm(dim=1, keepdim=True)
         return vectors * (longest / length.clamp(min=longest))
     for part in vectors:
@@ -85,7 +111,10 @@ def invert(displacement: Tensor, tolerance: float = 1e-3, steps: int = 40) -> tu
     Returns:
         v and the residual v(x) + u(x + v(x)), both (B, 3, I, J, K), voxels.
     """
-    if displacement.device.type != "cpu":
+    where = body(displacement)
+    if where == "cuda":
+        return cuda("field").invert(displacement, tolerance, steps)
+    if where == "torch":
         return _invert_reference(displacement, tolerance, steps)
     v, residual = (empty(*displacement.shape) for _ in range(2))
     for b in range(displacement.shape[0]):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.kernels import reference
+from regcli.ops.kernels.choose import body, cuda
 from regcli.ops.kernels.cpu import filter as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
@@ -53,7 +54,10 @@ def _gaussian_taps(sigma: float) -> Tensor:
 
 def _separable(image: Tensor, taps: list[Tensor], replicate: bool) -> Tensor:
     i, j, k = taps
-    if image.device.type != "cpu" or image.requires_grad:
+    where = body(image)
+    if where == "cuda":
+        return cuda("filter").separable(image, (i, j, k), replicate)
+    if where == "torch":
         return reference.separable(image, (i, j, k), replicate)
     stack = image.to(torch.float32).reshape(-1, *image.shape[2:]).contiguous()
     once, out = empty(*image.shape[2:]).numpy(), empty(*stack.shape)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.kernels import reference
+from regcli.ops.kernels.choose import body, cuda
 from regcli.ops.kernels.cpu import jacobian as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import as_rows, run
@@ -42,7 +43,10 @@ def least_determinant(
     Returns:
         (B, I, J, K).
     """
-    if displacement.device.type != "cpu":
+    where = body(displacement)
+    if where == "cuda":
+        return cuda("jacobian").least(displacement)
+    if where == "torch":
         return digital_determinants(displacement)[0]
     out = empty(displacement.shape[0], *displacement.shape[2:]) if out is None else out
     for b in range(displacement.shape[0]):
@@ -60,7 +64,10 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
     Returns:
         (B, I, J, K).
     """
-    if displacement.device.type != "cpu" or displacement.requires_grad:
+    where = body(displacement)
+    if where == "cuda":
+        return cuda("jacobian").determinants(displacement)
+    if where == "torch":
         return reference.determinant(reference.jacobian(displacement))
     out = empty(displacement.shape[0], *displacement.shape[2:])
     for b in range(displacement.shape[0]):

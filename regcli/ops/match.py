@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.kernels import reference
+from regcli.ops.kernels.choose import body, cuda
 from regcli.ops.kernels.cpu import match as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run, run_with_scratch
@@ -69,14 +70,20 @@ def squares(
         scale: Factor of the energy.
         onto: A model to add this one to, in its memory.
     """
-    if fixed.device.type != "cpu":
+    u, image = moved.displacement, moved.image
+    own = u is not None and is_identity(moved.matrix) and image.shape == fixed.shape
+    where = body(fixed, image, u)
+    if where == "cuda":
+        if not own:
+            image, u = moved.values, fixed.new_zeros(1, 3, *fixed.shape[2:], dtype=torch.float32)
+        return _added(Quadratic(*cuda("match").central(image, fixed, u, weight, scale)), onto)
+    if where == "torch":
         m = moved.values
         r = m - fixed
         value = 0.5 * scale * (weight * r.square()).sum(dtype=torch.float64)
         h = scale * weight.expand_as(r)
         return _assemble(value, reference.gradient(m), h * r, h, onto)
-    u, image = moved.displacement, moved.image
-    if u is None or not is_identity(moved.matrix) or image.shape != fixed.shape:
+    if u is None or not own:
         image, fixed = moved.values, fixed.to(torch.float32)
         u = torch.zeros(1, 3, *fixed.shape[2:])
     _, channels, planes, rows, columns = fixed.shape
@@ -105,7 +112,10 @@ def exact_squares(
         weight: w, (1, 1, I, J, K).
         scale: Factor of the energy.
     """
-    if fixed.device.type != "cpu":
+    where = body(moving, fixed, displacement)
+    if where == "cuda":
+        return Quadratic(*cuda("match").exact(moving, fixed, displacement, weight, scale))
+    if where == "torch":
         return _exact_reference(moving, fixed, displacement, weight, scale)
     arrays, loss, (g, A) = _features(moving, fixed), np.empty(fixed.shape[2]), _memory(fixed, None)
     others = (t[0].contiguous().numpy() for t in (displacement, weight[0]))
@@ -139,7 +149,7 @@ def pointwise(
         curvature: (1, 1, I, J, K).
         onto: A model to add this one to, in its memory.
     """
-    if moved.device.type != "cpu":
+    if body(moved) != "cpu":
         return _assemble(value, reference.gradient(moved), slope, curvature, onto)
     g, A = _memory(moved, onto)
     arrays = (t[0, 0].contiguous().numpy() for t in (moved, slope, curvature))
@@ -163,6 +173,12 @@ def _sum(value: Tensor, g: Tensor, A: Tensor, onto: Quadratic | None) -> Quadrat
     return Quadratic(value if onto is None else onto.value + value, g, A)
 
 
+def _added(model: Quadratic, onto: Quadratic | None) -> Quadratic:
+    if onto is None:
+        return model
+    return Quadratic(onto.value + model.value, onto.g.add_(model.g), onto.A.add_(model.A))
+
+
 def _assemble(
     value: Tensor, D: Tensor, slope: Tensor, curvature: Tensor, onto: Quadratic | None
 ) -> Quadratic:
@@ -170,9 +186,7 @@ def _assemble(
     g = (slope[:, :, None] * D).sum(1)
     pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
     A = torch.stack([(curvature * D[:, :, p] * D[:, :, q]).sum(1) for p, q in pairs], dim=1)
-    return _sum(
-        value, g if onto is None else onto.g.add_(g), A if onto is None else onto.A.add_(A), onto
-    )
+    return _added(Quadratic(value, g, A), onto)
 
 
 def additive(model: Quadratic, displacement: Tensor) -> Quadratic:
@@ -182,7 +196,7 @@ def additive(model: Quadratic, displacement: Tensor) -> Quadratic:
         model: For a displacement composed before the map.
         displacement: u, (1, 3, I, J, K), voxels.
     """
-    if displacement.device.type != "cpu":
+    if body(displacement) != "cpu":
         return _additive_reference(model, displacement)
     g, A = empty(*model.g.shape), empty(*model.A.shape)
     arrays = (t[0].numpy() for t in (displacement, model.g, model.A, g, A))

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.filter import gaussian
+from regcli.ops.kernels.choose import body
 from regcli.ops.kernels.cpu import mind as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
@@ -30,7 +31,7 @@ def self_similarity(image: Tensor, distance: int, sigma: float) -> Tensor:
     Source: Heinrich et al., MedIA 2012.
     """
     axes = [axis for axis in range(3) if image.shape[2 + axis] > 1]
-    if image.device.type != "cpu":
+    if body(image) != "cpu":
         return _reference(image, distance, sigma, axes)
     shape = image.shape[2:]
     squares = empty(1, 3, *shape)

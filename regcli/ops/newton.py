@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regcli.ops.kernels.choose import body
 from regcli.ops.kernels.cpu import newton as loops
 from regcli.ops.kernels.cpu import twogrid
 from regcli.ops.kernels.cpu.memory import empty
@@ -27,7 +28,7 @@ def diffuse(u: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (1, 3, I, J, K) and () float64.
     """
-    if u.device.type != "cpu":
+    if body(u) != "cpu":
         out = _diffuse_reference(u, stiffness.to(u))
         return out, 0.5 * (u * out).sum(dtype=torch.float64)
     out, energy = empty(*u.shape), np.empty(u.shape[2])
@@ -51,7 +52,7 @@ def solve(
         (1, 3, I, J, K), voxels.
     """
     mu, diagonal = _damped(model, damping), 2 * stiffness.sum(dim=1)
-    if u.device.type != "cpu":
+    if body(u) != "cpu":
         return _solve_reference(model, u, stiffness.to(u), mu, diagonal.to(u), iterations)
     planes = u.shape[2]
     force = diffuse(u, stiffness)[0]
@@ -102,7 +103,7 @@ def two_grid(
     i, j, k = u.shape[2:]
     d = double(d, (i, j, k))
     mu, diagonal = _damped(model, damping), 2 * stiffness.sum(dim=1)
-    if u.device.type != "cpu":
+    if body(u) != "cpu":
         return _relax_reference(d, u, model, stiffness.to(u), mu, diagonal.to(u))
     arrays = (u[0].numpy(), model.g[0].numpy(), model.A[0].numpy(), stiffness.numpy())
     arrays = (*arrays, diagonal.numpy(), np.float32(mu))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.kernels import reference
+from regcli.ops.kernels.choose import body, cuda
 from regcli.ops.kernels.cpu import sample as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
@@ -43,7 +44,12 @@ def sample(
     if displacement is not None:
         shape = _shape(displacement)
     shape = _shape(image) if shape is None else shape
-    if not matrix.requires_grad and _compiled(image, displacement):
+    where = body(image, displacement, matrix if matrix.requires_grad else None)
+    if where == "cuda" and interpolation != "label":
+        nearest = interpolation == "nearest"
+        arguments = (image, matrix, displacement, shape)
+        return cuda("sample").warp(*arguments, border=border, nearest=nearest)
+    if where == "cpu":
         return _sample_compiled(image, displacement, matrix, shape, interpolation, border)
     points = reference.positions(matrix.to(image.device), displacement, shape)
     if interpolation == "label":
@@ -67,7 +73,7 @@ def coverage(source: Shape, displacement: Tensor | None, matrix: Tensor, shape: 
     Returns:
         (1, 1, i, j, k) float32.
     """
-    if displacement is not None and displacement.device.type != "cpu":
+    if displacement is not None and body(displacement) != "cpu":
         points = reference.positions(matrix.to(displacement.device), displacement, shape)
         return reference.inside(points, source).to(torch.float32)
     out = np.empty(shape, np.float32)
@@ -90,18 +96,51 @@ def sample_covered(
     Returns:
         (1, C, i, j, k) and (1, 1, i, j, k), both its own memory.
     """
-    if (
-        displacement is None
-        or image.shape[1:] != (1, *shape)
-        or not is_identity(matrix)
-        or not _compiled(image, displacement)
-    ):
+    where, own = body(image, displacement), image.shape[1:] == (1, *shape)
+    if displacement is None or not own or not is_identity(matrix) or where == "torch":
         moved = sample(image, displacement, matrix=matrix, shape=shape)
         return moved, coverage(_shape(image), displacement, matrix, shape)
+    if where == "cuda":
+        return cuda("sample").pull(image, displacement)
     moved, inside = empty(1, 1, *shape), empty(1, 1, *shape)
     arrays = (_array(image[0, 0]), _array(displacement[0]), moved[0, 0].numpy())
     run(loops.pull, shape[0], *arrays, inside[0, 0].numpy())
     return moved, inside
+
+
+def scatter(
+    values: Tensor,
+    displacement: Tensor | None = None,
+    *,
+    matrix: Tensor | None = None,
+    shape: Shape | None = None,
+) -> Tensor:
+    """The transpose of linear `sample`: each value is shared among the voxels it came from.
+
+    It is the gradient with respect to the image of what was sampled.
+
+    Args:
+        values: (B, C, i, j, k), on the output grid of `sample`.
+        displacement: u, (B, 3, i, j, k) voxels of that grid; None for zero.
+        matrix: (3, 4), voxel of that grid to image voxel; None for the identity.
+        shape: (I, J, K) of the image; default that of the grid.
+
+    Returns:
+        (B, C, I, J, K) float32.
+    """
+    matrix = torch.eye(3, 4, dtype=torch.float64) if matrix is None else matrix
+    shape = _shape(values) if shape is None else shape
+    where = body(values, displacement, matrix if matrix.requires_grad else None)
+    if where == "cuda":
+        return cuda("sample").scatter(values, matrix, displacement, shape)
+    if where == "torch":
+        points = reference.positions(matrix.to(values.device), displacement, _shape(values))
+        return reference.scatter(values, points, shape)
+    out = torch.zeros(*values.shape[:2], *shape)
+    for b, (part, image) in enumerate(zip(values, out, strict=True)):
+        field = _NO_FIELD if displacement is None else _array(displacement[b])
+        run(loops.scatter, len(part), _array(part), _matrix(matrix), field, image.numpy())
+    return out
 
 
 def is_identity(matrix: Tensor | None) -> bool:
@@ -129,11 +168,6 @@ def resize(image: Tensor, shape: Shape) -> Tensor:
 def _shape(tensor: Tensor) -> Shape:
     i, j, k = tensor.shape[-3:]
     return i, j, k
-
-
-def _compiled(*tensors: Tensor | None) -> bool:
-    """Whether the compiled loops serve: they know processors, not gradients or float64 fields."""
-    return not any(t is not None and (t.device.type != "cpu" or t.requires_grad) for t in tensors)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.kernels import reference
+from regcli.ops.kernels.choose import body
 from regcli.ops.kernels.cpu import twogrid as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
@@ -30,8 +31,8 @@ def halve(fine: Tensor) -> Tensor:
         (B, C, i, j, k) with i = ceil(I / 2) and so on.
     """
     steps = factors(fine)
-    if fine.device.type != "cpu":
-        return reference.halve(fine, steps)
+    if body(fine) != "cpu":
+        return reference.halve(fine.float() if fine.dtype == torch.bool else fine, steps)
     shape = [math.ceil(n / f) for n, f in zip(fine.shape[2:], steps, strict=True)]
     out = empty(*fine.shape[:2], *shape)
     plain = fine.view(torch.uint8) if fine.dtype == torch.bool else fine.to(torch.float32)
@@ -65,7 +66,7 @@ def double(coarse: Tensor, shape: tuple[int, int, int]) -> Tensor:
         (1, C, I, J, K).
     """
     steps = [2 if n > 1 else 1 for n in shape]
-    if coarse.device.type != "cpu":
+    if body(coarse) != "cpu":
         return reference.double(coarse, steps, shape)
     out = empty(*coarse.shape[:2], *shape)
     run(loops.prolong, shape[0], coarse[0].numpy(), np.array(steps), out[0].numpy())
@@ -84,7 +85,7 @@ def blend(fine: Tensor, share: Tensor, smooth: Tensor) -> Tensor:
         fine + share (smooth - fine), share and smooth doubled.
     """
     steps, (i, j, k) = factors(fine), fine.shape[2:]
-    if fine.device.type != "cpu":
+    if body(fine) != "cpu":
         part, other = (reference.double(t, steps, (i, j, k)) for t in (share, smooth))
         return fine.add_(part * (other - fine))
     arrays = (share[0].numpy(), smooth[0].numpy(), np.array(steps), fine[0].numpy())

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from regcli.image import Box, Space
@@ -16,8 +17,8 @@ class Transform(ABC):
     """
 
     @abstractmethod
-    def identity(self, space: Space) -> Tensor:
-        """y of the identity on a grid."""
+    def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
+        """y of the identity on a grid; dense ones lie on the device, a matrix on the processor."""
 
     @abstractmethod
     def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:

@@ -38,9 +38,9 @@ class Compositional(Transform):
     cap: float = 0.7
     sigma: float = 0.5
 
-    def identity(self, space: Space) -> Tensor:
+    def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""
-        return torch.zeros(1, 3, *space.shape)
+        return torch.zeros(1, 3, *space.shape, device=device)
 
     def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:
         """See Transform."""
@@ -61,16 +61,20 @@ class Compositional(Transform):
         """See Transform."""
         u = compose(y, delta)
         least = least_determinant(u)
+        asks = _asks(y)
         for sigma, reach in _REPAIRS:
             folded = least[:, None] < _LEAST
-            if not folded.any():
+            if asks and not folded.any():
                 return u
             near = _near(folded, reach)
             delta = _softened(delta, near, sigma)
             rows = touched_rows(near, space.shape)
             u = compose(y, delta, rows, u)
             least = least_determinant(u, rows, least)
-        return y if (least < _LEAST).any() else u
+        folded = (least < _LEAST).any()
+        if asks:
+            return y if folded else u
+        return torch.where(folded, y, u)
 
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
         """See Transform."""
@@ -91,9 +95,9 @@ class Freeform(Transform):
 
     cap: float = 1.0
 
-    def identity(self, space: Space) -> Tensor:
+    def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""
-        return torch.zeros(1, 3, *space.shape)
+        return torch.zeros(1, 3, *space.shape, device=device)
 
     def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:
         """See Transform."""
@@ -134,6 +138,11 @@ def unfolded(u: Tensor) -> Tensor:
     while (folded := least_determinant(u)[:, None] < _LEAST).any():
         u = blend(u.clone(), 0.95 * _near(folded, 1), gaussian(average(u), 0.75))
     return u
+
+
+def _asks(y: Tensor) -> bool:
+    """Whether to ask if repairs are needed; on a GPU all are made, for asking means waiting."""
+    return y.device.type == "cpu"
 
 
 def _softened(delta: Tensor, near: Tensor, sigma: float | None) -> Tensor:

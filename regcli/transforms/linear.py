@@ -26,7 +26,7 @@ class Linear(Transform):
 
     family: str
 
-    def identity(self, space: Space) -> Tensor:
+    def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""
         return torch.eye(4, dtype=torch.float64)
 

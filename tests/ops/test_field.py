@@ -117,3 +117,27 @@ def test_resize_field_keeps_an_affine_map(old, new):
         return u * torch.tensor(ratio).view(1, 3, 1, 1, 1)
 
     torch.testing.assert_close(ops.resize_field(affine(old), new), affine(new), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(11, 12, 13), (13, 12, 1), (1, 11, 12)])
+def test_exponentiate_of_a_linear_velocity_is_a_power_of_its_matrix(shape):
+    solid = torch.tensor([float(n > 1) for n in shape]).double()
+    L = 0.1 * torch.tensor([[0.5, -1.0, 0.6], [0.8, -0.4, -0.7], [-0.9, 0.3, 0.6]]).double()
+    L = L * solid * solid[:, None]
+    middle = (torch.tensor(shape).double() - 1) / 2
+    x = reference.positions(torch.eye(3, 4).double(), None, shape) - middle.view(1, 3, 1, 1, 1)
+    power = torch.linalg.matrix_power(torch.eye(3).double() + L / 2**7, 2**7)
+    v, wanted = (torch.einsum("cd,bdijk->bcijk", m, x) for m in (L, power - torch.eye(3).double()))
+    inner = tuple(slice(3, -3) if n > 1 else slice(None) for n in shape)
+    found = ops.exponentiate(v.float())
+    torch.testing.assert_close(
+        found[0, :, *inner].double(), wanted[0, :, *inner], atol=1e-5, rtol=0
+    )
+    plain = ops.exponentiate(v.requires_grad_()).detach()  # differentiable, in float64
+    torch.testing.assert_close(plain[0, :, *inner], wanted[0, :, *inner], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.double(), plain, atol=1e-5, rtol=0)
+
+
+def test_exponentiate_of_a_constant_is_itself():
+    v = torch.full((2, 3, 6, 7, 8), 0.3)
+    torch.testing.assert_close(ops.exponentiate(v), v)

@@ -187,3 +187,28 @@ def test_gradients_reach_a_matrix():
     image = torch.randn(1, 1, 5, 6, 4, generator=generator()).double()
     matrix = (torch.eye(3, 4) * 0.9 + 0.07).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda m: ops.sample(image, matrix=m), matrix)
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (6, 7, 1), (1, 5, 6), (3, 2, 4)])
+@pytest.mark.parametrize("moves", ["nothing", "a matrix", "a field", "both"])
+def test_scatter_is_the_transpose_of_sampling(shape, moves):
+    draw = generator(7)
+    image, source = torch.randn(2, 3, 5, 6, 7, generator=draw), (5, 6, 7)
+    values = torch.randn(2, 3, *shape, generator=draw)
+    u = 4 * torch.randn(2, 3, *shape, generator=draw) if moves in ("a field", "both") else None
+    matrix = torch.tensor([[0.9, 0.1, 0, 0.3], [0, 0.8, -0.2, 0.5], [0.1, 0, 1.1, -0.4]]).double()
+    if moves in ("nothing", "a field"):
+        matrix = torch.eye(3, 4, dtype=torch.float64)
+    moved = ops.sample(image, u, matrix=matrix, shape=shape)
+    back = ops.scatter(values, u, matrix=matrix, shape=source)
+    assert back.shape == image.shape
+    one, other = (moved.double() * values).sum(), (image.double() * back).sum()
+    assert float(one) == pytest.approx(float(other), rel=1e-4, abs=1e-3)
+    x = image.double().requires_grad_()
+    wide = None if u is None else u.double()
+    (gradient,) = torch.autograd.grad(
+        (ops.sample(x, wide, matrix=matrix, shape=shape) * values).sum(), x
+    )
+    torch.testing.assert_close(back.double(), gradient, atol=1e-4, rtol=1e-4)
+    reference = ops.scatter(values.double().requires_grad_(), wide, matrix=matrix, shape=source)
+    torch.testing.assert_close(reference.detach(), gradient)

@@ -42,6 +42,14 @@ def linear(image: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
     )
 
 
+def scatter(values: Tensor, points: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """The transpose of `linear`: values (B, C, i, j, k) at points onto (B, C, *shape)."""
+    with torch.enable_grad():
+        image = values.new_zeros(*values.shape[:2], *shape, requires_grad=True)
+        moved = linear(image, points.detach())
+    return torch.autograd.grad(moved, image, values, create_graph=values.requires_grad)[0]
+
+
 def separable(image: Tensor, taps: tuple[Tensor, Tensor, Tensor], replicate: bool) -> Tensor:
     """Filter (B, C, I, J, K) along each axis with an odd number of taps."""
     batch, channels = image.shape[:2]

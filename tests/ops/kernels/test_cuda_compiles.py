@@ -53,6 +53,7 @@ jacobian.determinants(u)
 jacobian.least(u)
 filter.separable(x, (torch.ones(3), torch.ones(1), torch.ones(1)), True)
 match.central(f, f.half(), u, x, 1.0)
+match.central(f.byte(), f.byte(), u, x, 1.0)
 match.exact(f.half(), f.bfloat16(), u, x, 0.5)
 correlation.derivatives(x, x, x, 1, 1e-3)
 """

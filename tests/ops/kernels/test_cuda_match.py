@@ -75,6 +75,15 @@ def test_central_equals_its_definition(shape, channels, size):
     same(models(match.central, fixed, moving, weight, u), wanted)
 
 
+def test_central_reads_features_of_bytes():
+    fixed, moving, weight = images((5, 6, 7), 6)
+    fixed, moving = ((255 * t).round().to(torch.uint8) for t in (fixed, moving))
+    u = field_of((5, 6, 7), 0.7)
+    m = sampled(moving, u.double())
+    wanted = by_definition(m, fixed, reference.gradient(m), weight)
+    same(models(match.central, fixed, moving, weight, u), wanted)
+
+
 @pytest.mark.parametrize(("shape", "channels", "size"), CASES)
 def test_exact_equals_autograd(shape, channels, size):
     fixed, moving, weight = images(shape, channels)
@@ -88,12 +97,14 @@ def test_exact_equals_autograd(shape, channels, size):
     same(models(match.exact, fixed, moving, weight, u), wanted)
 
 
-def test_exact_has_slopes_at_the_edges_of_an_identity():
+def test_exact_has_no_slope_where_the_edge_begins_to_be_repeated():
+    """As torch has it, and the processor's loop."""
+    inner = torch.tensor([0.0, 1, 1, 1, 0]).view(1, 1, 5, 1, 1)
     ramp = torch.arange(5.0)[None, None, :, None, None].expand(1, 1, 5, 4, 3)
     fixed, weight = torch.zeros(1, 1, 5, 4, 3), torch.ones(1, 1, 5, 4, 3)
     _, g, A = models(match.exact, fixed, ramp, weight, torch.zeros(1, 3, 5, 4, 3))
-    close(g[:, :1], SCALE * ramp.double())
-    close(A[:, :1], SCALE * torch.ones_like(ramp).double())
+    close(g[:, :1], SCALE * (inner * ramp).double())
+    close(A[:, :1], SCALE * (inner * torch.ones_like(ramp)).double())
     assert float(A[:, 1:].abs().max()) == 0
 
 

@@ -174,6 +174,38 @@ def pull(lo, hi, image, u, out, covered):
 
 
 @kernel
+def scatter(lo, hi, values, matrix, u, out):
+    """out += the transpose of `linear` with repeated edges, for the channels lo..hi-1.
+
+    values (C, i, j, k), out (C, I, J, K). Values of different planes meet in one voxel, so
+    threads share out channels, and sums do not depend on their number.
+    """
+    _, ni, nj, nk = out.shape
+    s0, s1, s2 = steps_of(ni, nj, nk, 1)
+    columns = values.shape[3]
+    x, y, z = np.empty(columns), np.empty(columns), np.empty(columns)
+    index, weights = np.empty(columns, _I), np.empty((3, columns), _F)
+    for channel in range(lo, hi):
+        flat = out[channel].reshape(-1)
+        for i in range(values.shape[1]):
+            for j in range(values.shape[2]):
+                _row_positions(matrix, u, i, j, x, y, z)
+                index[:] = 0
+                row_cells(_F(0), _F(0), x, ni, _I(nj * nk), index, weights[0])
+                row_cells(_F(0), _F(0), y, nj, _I(nk), index, weights[1])
+                row_cells(_F(0), _F(0), z, nk, _I(1), index, weights[2])
+                row = values[channel, i, j]
+                for k in range(columns):
+                    a, b, c = weights[0, k], weights[1, k], weights[2, k]
+                    n = _U(index[k])
+                    for corner in range(8):
+                        share = row[k] * (a if corner & 4 else _F(1) - a)
+                        share *= (b if corner & 2 else _F(1) - b) * (c if corner & 1 else _F(1) - c)
+                        step = _U(corner >> 2) * s0 + _U(corner >> 1 & 1) * s1 + _U(corner & 1) * s2
+                        flat[n + step] += share
+
+
+@kernel
 def nearest(lo, hi, image, matrix, u, border, out):
     """As `linear`, but each output is the value of the nearest voxel; any dtype."""
     ni, nj, nk, channels = image.shape

@@ -46,7 +46,7 @@ def exact(moving: Tensor, fixed: Tensor, u: Tensor, weight: Tensor, scale: float
     """Model of the energy of `central` for u + d: its force is the exact derivative by u.
 
     D is the derivative of the trilinear interpolant by the position, zero along an axis on which
-    x + u lies outside the volume. One pass, and no buffer.
+    x + u lies on or beyond the outermost voxels. One pass, and no buffer.
 
     Args:
         moving: (1, C, I, J, K) float32, float16 or bfloat16, best channels last.
@@ -173,11 +173,11 @@ def _central(
 def _slanted_cell(x, n):
     """As `sample.cell`, but the axis's last voxel ends the last cell, so that it has a slope.
 
-    Also 1 where x lies on the axis, else 0.
+    Also 1 where x lies between the outermost voxels, else 0: from there on the edge is repeated.
     """
     at = tl.minimum(tl.maximum(x, 0.0), n - 1.0)
     lower = tl.maximum(tl.minimum(at.to(tl.int32), n - 2), 0)
-    along = tl.where((x >= 0.0) & (x <= n - 1.0), 1.0, 0.0)
+    along = tl.where((x > 0.0) & (x < n - 1.0), 1.0, 0.0)
     return lower, tl.where(lower + 1 < n, 1, 0), at - lower.to(tl.float32), along
 
 
