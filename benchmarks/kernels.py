@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from regcli.ops import correlation, field, filter, jacobian, match, newton
 from regcli.ops.kernels import reference
-from regcli.ops.sample import sample, sample_covered
+from regcli.ops.sample import sample, sample_covered, scatter
 
 Shape = tuple[int, int, int]
 _HERE = torch.eye(3, 4, dtype=torch.float64)
@@ -80,7 +80,25 @@ def cases(shape: Shape, channels: int = 16) -> list[Case]:
             lambda: _plain_warp(m, u, shape),
             6,
         ),
+        Case(
+            "transpose of warp, 3 channels",
+            lambda: scatter(u, u),
+            lambda: reference.scatter(u, reference.positions(_HERE, u, shape), shape),
+            9,
+        ),
         Case("compose", lambda: field.compose(u, u), lambda: u + _plain_warp(u, u, shape), 9),
+        Case(
+            "exponentiate",
+            lambda: field.exponentiate(u),
+            lambda: _plain_exponential(u, shape),
+            7 * 6,
+        ),
+        Case(
+            "invert",
+            lambda: field.invert(0.2 * u),
+            lambda: field._invert_reference(0.2 * u, 1e-3, 40),
+            9,
+        ),
         Case(
             "lncc, radius 2",
             lambda: correlation.correlation_derivatives(f, m, w, 2, 1e-3),
@@ -128,6 +146,13 @@ def _autograd(moving: Tensor, fixed: Tensor, u: Tensor) -> Tensor:
 
 def _plain_warp(image: Tensor, u: Tensor, shape: Shape) -> Tensor:
     return reference.linear(image, reference.positions(_HERE, u, shape))
+
+
+def _plain_exponential(v: Tensor, shape: Shape) -> Tensor:
+    u = v / 2**7
+    for _ in range(7):
+        u = u + _plain_warp(u, u, shape)
+    return u
 
 
 def _plain_lncc(f: Tensor, m: Tensor, w: Tensor, radius: int) -> Tensor:

@@ -17,13 +17,28 @@ REAL = {
 }
 
 
-def register(name: str, fixed: Path, moving: Path, threads: int) -> dict[str, Any]:
+def first_use(fixed: Path, moving: Path, threads: int) -> float:
+    """Seconds by which the very first run is slower: it compiles the loops."""
+    with tempfile.TemporaryDirectory() as cache:
+        runs = [
+            register("", fixed, moving, threads, {"NUMBA_CACHE_DIR": cache})["wall_s"]
+            for _ in range(2)
+        ]
+    return runs[0] - runs[1]
+
+
+def register(
+    name: str, fixed: Path, moving: Path, threads: int, environment: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Times, memory and quality of one run of the command line."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "regcli", "register", str(fixed), str(moving)]
         command += ["-o", str(Path(out) / "out"), "--threads", str(threads), "-q", "--json"]
         began = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        changed = os.environ | (environment or {})
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=changed
+        ) as process:
             assert process.stdout is not None
             told = process.stdout.read()
             _, status, usage = os.wait4(process.pid, 0)

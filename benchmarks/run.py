@@ -23,7 +23,7 @@ from rich.table import Table
 
 import regcli
 
-SHAPES = ((80, 96, 112), (160, 192, 224))
+SHAPES = ((80, 96, 112), (160, 192, 224), (20, 24, 28), (256, 256, 1))
 SPACINGS = (2.8, 2.0, 1.4, 1.0)
 console = Console()
 
@@ -39,11 +39,12 @@ def main() -> None:
         "regcli": regcli.__version__,
         "torch": torch.__version__,
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": threads},
-        "kernels": [row for shape in SHAPES[: 1 if quick else 2] for row in _kernels(shape)],
+        "kernels": [row for shape in SHAPES[: 1 if quick else None] for row in _kernels(shape)],
     }
     if not quick:
         results["registrations"] = _registrations(threads)
         results["growth"] = _growth(threads)
+        results["first_use_s"] = _first_use(threads)
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
     name = f"{_processor().lower().replace(' ', '-')}-{os.cpu_count()}-{results['date']}.json"
@@ -89,6 +90,14 @@ def _growth(threads: int) -> list[dict[str, Any]]:
         time = large["seconds"]["total"] / small["seconds"]["total"]
         console.print(f"{volume:.2f} times the voxels: {time:.2f} times the time")
     return rows
+
+
+def _first_use(threads: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        pair = registrations.phantom(max(SPACINGS), Path(folder))
+        seconds = registrations.first_use(*pair, threads)
+    console.print(f"the first run of all takes {seconds:.0f} s more: it compiles the loops")
+    return seconds
 
 
 def _show(title: str, rows: list[dict[str, Any]]) -> None:

@@ -26,7 +26,8 @@ kernels = _load("kernels")
 def test_every_loop_and_its_plain_form_run(case):
     with torch.no_grad():
         fast, plain = case.loop(), case.plain()
-    if case.name in ("compose", "determinant") or case.name.startswith("gauss"):
+    alike = ("compose", "determinant", "exponentiate", "gauss", "transpose")
+    if case.name.startswith(alike):
         torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
     if case.name.startswith("warp"):
         torch.testing.assert_close(fast[0], plain, atol=1e-4, rtol=1e-4)

@@ -21,8 +21,9 @@ from regcli.models.registration import Watch
 from regcli.pipeline import Result, register, settings
 from regcli.recipe import INITS
 
-# Measured at 160x192x224 with lncc and mind: peak memory of a run, per fixed voxel.
-_BYTES_PER_VOXEL = 300
+# Measured at 160x192x224 with lncc and mind: peak memory of a run, beyond what Python and torch
+# take, per voxel of the box that shows something.
+_BYTES_PER_VOXEL = 200
 # At most, in files: bytes per voxel of fields (three float32) and of images, and per file of
 # headers, structure and text.
 _FIELD_BYTES, _IMAGE_BYTES, _OVERHEAD = 12, 8, 16_384

@@ -54,10 +54,10 @@ def exponentiate(velocity: Tensor, squarings: int = 7) -> Tensor:
     where = body(velocity)
     if where == "cuda":
         return cuda("field").exponentiate(velocity, squarings)
-    u = velocity * 0.5**squarings
-    spare = None if where == "torch" else torch.empty_like(u)
+    u, spare = velocity * 0.5**squarings, None
+    u = u.to(torch.float32) if where == "cpu" else u
     for _ in range(squarings):
-        u, spare = compose(u, u, out=spare), u if spare is not None else None
+        u, spare = compose(u, u, out=spare), u  # in turns, so that two fields are enough
     return u
 
 

@@ -103,7 +103,7 @@ def exact_squares(
 
     The slopes are those of the interpolated features, so g is the energy's gradient by u exactly,
     as implicit differentiation wants it. For solving, the smoother slopes of `squares` do better:
-    with MIND across contrasts, 7 points of Dice.
+    with MIND, a T1-T2 pair lost 7 points of Dice by these.
 
     Args:
         moving: (1, C, I, J, K).

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from regcli.ops.kernels.cpu.slabs import inline, kernel
+from regcli.ops.kernels.cpu.slabs import copy_row, inline, kernel
 
 _F = np.float32
 LEAST = 2 - 1e-3  # voxels in a window: one says nothing, and running sums are rounded
@@ -23,7 +23,7 @@ def _spread(plane, radius, across, running):
     rows, columns = plane.shape
     for j in range(rows):
         line, source = across[j], plane[j]
-        line[:] = source
+        copy_row(source, line)
         for t in range(1, radius + 1):
             for k in range(t, columns):
                 line[k] += source[k - t]
@@ -73,7 +73,7 @@ def _replace(total, slot, plane):
         t, s, p = total[j], slot[j], plane[j]
         for k in range(plane.shape[1]):
             t[k] += np.float64(p[k]) - np.float64(s[k])
-        s[:] = p
+        copy_row(p, s)
 
 
 @inline
@@ -175,7 +175,8 @@ def derivatives(lo, hi, scratch, coefficient, weight, fixed, moved, radius, slop
         slot = ring[(p - lo + radius) % width]
         for c in range(5):
             if 0 <= p < depth:
-                plane[:] = coefficient[c, p]
+                for j in range(rows):
+                    copy_row(coefficient[c, p, j], plane[j])
                 _spread(plane, radius, across, running)
             else:
                 plane[:] = 0

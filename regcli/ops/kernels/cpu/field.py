@@ -5,7 +5,7 @@ import numpy as np
 
 from regcli.ops.kernels.cpu.jacobian import central, determinant
 from regcli.ops.kernels.cpu.sample import cell, grid_cells, steps_of, trilinear
-from regcli.ops.kernels.cpu.slabs import exact_kernel, inline, kernel
+from regcli.ops.kernels.cpu.slabs import exact_kernel, function, inline, kernel
 
 _U = numba.uint64
 _F = np.float32
@@ -85,7 +85,7 @@ def turn(lo, hi, matrix, vectors, out):
                     row[k] = m0 * x[k] + m1 * y[k] + m2 * z[k]
 
 
-@inline
+@function
 def _newton(u, flat, i, j, k, start, tolerance, most):
     """Damped Newton steps on v + u(x + v) = 0 at voxel (i, j, k): v and residual."""
     b0, b1, b2 = start

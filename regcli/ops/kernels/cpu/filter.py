@@ -11,7 +11,8 @@ def _pad_row(row, radius, replicate, padded):
     for t in range(radius):
         padded[t] = row[0] if replicate else 0.0
         padded[radius + n + t] = row[n - 1] if replicate else 0.0
-    padded[radius : radius + n] = row
+    for k in range(n):
+        padded[radius + k] = row[k]
 
 
 @kernel

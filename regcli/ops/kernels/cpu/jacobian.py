@@ -8,7 +8,7 @@ remain in the middle of the forward cube, cut in its two ways (halved: 1 for the
 
 import numpy as np
 
-from regcli.ops.kernels.cpu.slabs import inline, kernel
+from regcli.ops.kernels.cpu.slabs import copy_row, inline, kernel
 
 _F = np.float32
 
@@ -69,9 +69,9 @@ def _differences(u, c, i, j, axis, ahead, behind):
     if n == 1:
         ahead[:], behind[:] = unit, unit
     elif at + 1 == n:
-        ahead[:] = behind
+        copy_row(behind, ahead)
     elif at == 0:
-        behind[:] = ahead
+        copy_row(ahead, behind)
 
 
 @inline

@@ -40,8 +40,17 @@ def exact_kernel(function: Callable[..., None]) -> Callable[..., None]:
     return numba.njit(nogil=True, fastmath=flags, cache=True, error_model="numpy")(function)
 
 
-# For the small per-voxel functions that kernels call.
+# For functions that are too large to be repeated in every kernel that calls them.
+function = numba.njit(fastmath=True, error_model="numpy")
+# For the small ones.
 inline = numba.njit(inline="always", fastmath=True, error_model="numpy")
+
+
+@inline
+def copy_row(source, target):
+    """target[:] = source; numba's own assignment takes a second to compile wherever it stands."""
+    for k in range(target.shape[0]):
+        target[k] = source[k]
 
 
 @cache

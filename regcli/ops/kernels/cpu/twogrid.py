@@ -7,7 +7,7 @@ single one where their number is odd; `steps` (3,) holds 2 or 1 per axis.
 import numpy as np
 
 from regcli.ops.kernels.cpu.newton import block_solve, diffuse_row
-from regcli.ops.kernels.cpu.slabs import inline, kernel
+from regcli.ops.kernels.cpu.slabs import copy_row, inline, kernel
 
 _F = np.float32
 
@@ -28,7 +28,7 @@ def restrict(lo, hi, fine, steps, out):
                             line[k] += source[k]
                 target = out[c, i, j]
                 if steps[2] == 1:
-                    target[:] = line
+                    copy_row(line, target)
                     continue
                 for k in range(columns // 2):
                     target[k] = line[2 * k] + line[2 * k + 1]
@@ -63,7 +63,7 @@ def _widen(row, step, out):
     """out: a coarse row at fine voxels, linear between the coarse ones and constant beyond."""
     n, columns = row.shape[0], out.shape[0]
     if step == 1:
-        out[:] = row
+        copy_row(row, out)
         return
     for k in range(1, min(n, (columns + 1) // 2)):
         out[2 * k] = _F(0.75) * row[k] + _F(0.25) * row[k - 1]
@@ -93,7 +93,10 @@ def blend(lo, hi, share, smooth, steps, out):
     for i in range(lo, hi):
         for j in range(out.shape[2]):
             _mixed_row(share, 0, i, j, steps, row)
-            if row.max() == 0:
+            most = _F(0)
+            for k in range(row.shape[0]):
+                most = max(most, row[k])
+            if most == 0:
                 continue
             _widen(row, steps[2], part)
             for c in range(out.shape[0]):
