@@ -10,6 +10,7 @@ from torch import Tensor
 
 from regcli.ops.kernels import reference
 from regcli.ops.kernels.choose import body, cuda
+from regcli.ops.kernels.cpu import additive as additive_loops
 from regcli.ops.kernels.cpu import match as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run, run_with_scratch
@@ -200,7 +201,7 @@ def additive(model: Quadratic, displacement: Tensor) -> Quadratic:
         return _additive_reference(model, displacement)
     g, A = empty(*model.g.shape), empty(*model.A.shape)
     arrays = (t[0].numpy() for t in (displacement, model.g, model.A, g, A))
-    run(loops.additive, displacement.shape[2], *arrays)
+    run(additive_loops.additive, displacement.shape[2], *arrays)
     return Quadratic(model.value, g, A)
 
 

@@ -3,7 +3,8 @@
 With m = moved(x + d) and an energy of gradient s = dE/dm and curvature h >= 0 (Gauss-Newton), the
 force is g = s Dm (3 numbers) and the Hessian A = h Dm Dm^T (6 numbers: 00 01 02 11 12 22), summed
 over channels. Dm is the central difference of the *moved* image, so it holds the map's own
-Jacobian: g and A belong to phi o (Id + d).
+Jacobian: g and A belong to phi o (Id + d). Only `slopes` takes those of the interpolation itself,
+and belongs to u + d.
 """
 
 import numba
@@ -18,7 +19,8 @@ _BLOCK = 16  # rows; three planes of so many rows of 16 channels stay in the cac
 
 
 @inline
-def _span(i, n):
+def span(i, n):
+    """Neighbours of voxel i on an axis of n, and the weight of their difference."""
     lower, upper = max(i - 1, 0), min(i + 1, n - 1)
     return lower, upper, _F(1) / _F(max(upper - lower, 1))
 
@@ -41,9 +43,9 @@ def force(lo, hi, moved, s, h, fresh, g, a):
     ni, nj, nk = moved.shape
     slopes, bent = np.empty((3, nk), _F), np.empty(nk, _F)
     for i in range(lo, hi):
-        i0, i1, wi = _span(i, ni)
+        i0, i1, wi = span(i, ni)
         for j in range(nj):
-            j0, j1, wj = _span(j, nj)
+            j0, j1, wj = span(j, nj)
             if fresh:
                 _clear(g, a, i, j)
             _difference(moved[i0, j], moved[i1, j], wi, slopes[0])
@@ -134,7 +136,7 @@ def squares(lo, hi, scratch, lanes, moving, fixed, u, weight, scale, fresh, g, a
         first, last = max(top - 1, 0), min(top + _BLOCK + 1, nj)
         ready = max(lo - 1, 0)
         for i in range(lo, hi):
-            i0, i1, wi = _span(i, ni)
+            i0, i1, wi = span(i, ni)
             while ready <= i1:
                 plane = scratch[ready % 3 * size : (ready % 3 + 1) * size]
                 shape = (ni, nj, nk)
@@ -142,7 +144,7 @@ def squares(lo, hi, scratch, lanes, moving, fixed, u, weight, scale, fresh, g, a
                 ready += 1
             total = 0.0
             for j in range(top, min(top + _BLOCK, nj)):
-                j0, j1, wj = _span(j, nj)
+                j0, j1, wj = span(j, nj)
                 row = nk * channels
                 here = _U(i % 3 * size + (j - first) * row)
                 above, below = i0 % 3 * size + (j - first) * row, i1 % 3 * size + (j - first) * row
@@ -155,7 +157,7 @@ def squares(lo, hi, scratch, lanes, moving, fixed, u, weight, scale, fresh, g, a
                 if fresh:
                     _clear(g, a, i, j)
                 for k in range(nk):
-                    k0, k1, wk = _span(k, nk)
+                    k0, k1, wk = span(k, nk)
                     z0, z1 = here + _U(k0 * channels), here + _U(k1 * channels)
                     n = _U(k * channels)
                     squared = g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = _F(0)
@@ -239,73 +241,3 @@ def slopes(lo, hi, lanes, moving, fixed, u, weight, scale, fresh, g, a, loss):
                 a[4, i, j, k] += w * w1 * w2 * a12
                 a[5, i, j, k] += w * w2 * a22
         loss[i] = total
-
-
-@kernel
-def additive(lo, hi, u, g, a, g_out, a_out):
-    """g_out = B^T g, a_out = B^T A B with B = (I + Du)^-1: the model for u + d instead.
-
-    |det(I + Du)| counts as 0.1 at least: at a fold the inverse means nothing.
-    """
-    for i in range(lo, hi):
-        i0, i1, wi = _span(i, u.shape[1])
-        for j in range(u.shape[2]):
-            j0, j1, wj = _span(j, u.shape[2])
-            for k in range(u.shape[3]):
-                k0, k1, wk = _span(k, u.shape[3])
-                j00 = 1 + wi * (u[0, i1, j, k] - u[0, i0, j, k])
-                j10 = wi * (u[1, i1, j, k] - u[1, i0, j, k])
-                j20 = wi * (u[2, i1, j, k] - u[2, i0, j, k])
-                j01 = wj * (u[0, i, j1, k] - u[0, i, j0, k])
-                j11 = 1 + wj * (u[1, i, j1, k] - u[1, i, j0, k])
-                j21 = wj * (u[2, i, j1, k] - u[2, i, j0, k])
-                j02 = wk * (u[0, i, j, k1] - u[0, i, j, k0])
-                j12 = wk * (u[1, i, j, k1] - u[1, i, j, k0])
-                j22 = 1 + wk * (u[2, i, j, k1] - u[2, i, j, k0])
-                b00, b01, b02 = (
-                    j11 * j22 - j12 * j21,
-                    j02 * j21 - j01 * j22,
-                    j01 * j12 - j02 * j11,
-                )
-                det = j00 * b00 + j10 * b01 + j20 * b02
-                scale = 1.0 / max(abs(det), 0.1)
-                if det < 0:
-                    scale = -scale
-                b00, b01, b02 = scale * b00, scale * b01, scale * b02
-                b10, b11, b12 = (
-                    scale * (j12 * j20 - j10 * j22),
-                    scale * (j00 * j22 - j02 * j20),
-                    scale * (j02 * j10 - j00 * j12),
-                )
-                b20, b21, b22 = (
-                    scale * (j10 * j21 - j11 * j20),
-                    scale * (j01 * j20 - j00 * j21),
-                    scale * (j00 * j11 - j01 * j10),
-                )
-                g0, g1, g2 = g[0, i, j, k], g[1, i, j, k], g[2, i, j, k]
-                g_out[0, i, j, k] = b00 * g0 + b10 * g1 + b20 * g2
-                g_out[1, i, j, k] = b01 * g0 + b11 * g1 + b21 * g2
-                g_out[2, i, j, k] = b02 * g0 + b12 * g1 + b22 * g2
-                a00, a01, a02 = a[0, i, j, k], a[1, i, j, k], a[2, i, j, k]
-                a11, a12, a22 = a[3, i, j, k], a[4, i, j, k], a[5, i, j, k]
-                c00, c01, c02 = (  # A B
-                    a00 * b00 + a01 * b10 + a02 * b20,
-                    a00 * b01 + a01 * b11 + a02 * b21,
-                    a00 * b02 + a01 * b12 + a02 * b22,
-                )
-                c10, c11, c12 = (
-                    a01 * b00 + a11 * b10 + a12 * b20,
-                    a01 * b01 + a11 * b11 + a12 * b21,
-                    a01 * b02 + a11 * b12 + a12 * b22,
-                )
-                c20, c21, c22 = (
-                    a02 * b00 + a12 * b10 + a22 * b20,
-                    a02 * b01 + a12 * b11 + a22 * b21,
-                    a02 * b02 + a12 * b12 + a22 * b22,
-                )
-                a_out[0, i, j, k] = b00 * c00 + b10 * c10 + b20 * c20
-                a_out[1, i, j, k] = b00 * c01 + b10 * c11 + b20 * c21
-                a_out[2, i, j, k] = b00 * c02 + b10 * c12 + b20 * c22
-                a_out[3, i, j, k] = b01 * c01 + b11 * c11 + b21 * c21
-                a_out[4, i, j, k] = b01 * c02 + b11 * c12 + b21 * c22
-                a_out[5, i, j, k] = b02 * c02 + b12 * c12 + b22 * c22
