@@ -56,7 +56,7 @@ def _correlation_reference(
     stack = torch.cat([w, w * f, w * m, w * f * f, w * m * m, w * f * m], dim=1)
     n, sf, sm, sff, smm, sfm = box_sum(stack, radius).split(1, dim=1)
     valid = ((w > 0) & (n > loops.LEAST)).to(f.dtype)
-    n = n.clamp(min=1e-6)
+    n = n.clamp(min=loops.LEAST)
     mean_f, mean_m = sf / n, sm / n
     ff = (sff - n * mean_f * mean_f).clamp(min=0) + n * floor
     mm = (smm - n * mean_m * mean_m).clamp(min=0) + n * floor

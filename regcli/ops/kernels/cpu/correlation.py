@@ -145,7 +145,7 @@ def coefficients(lo, hi, scratch, fixed, moved, weight, radius, floor, out, loss
             lost = 0.0
             for k in range(columns):
                 w = wj[k] if n[k] > LEAST else _F(0)
-                count = max(n[k], 1e-6)
+                count = max(n[k], LEAST)  # for less, w is 0: only the numbers must stay finite
                 share = 1.0 / count
                 least = _F(count * floor)
                 # what is left of these differences needs float64 no longer

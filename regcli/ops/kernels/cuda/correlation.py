@@ -191,7 +191,7 @@ def _coefficients(
         n = lane + i * plane
         w = tl.load(weight + n, mask=put, other=0.0)
         # differences of large numbers in float64, all the rest in float32
-        count = tl.maximum(t0, 1e-6)
+        count = tl.maximum(t0, _LEAST)
         mean_f, mean_m = t1 / count, t2 / count
         bottom = count.to(tl.float32) * least
         ff = tl.maximum(t3 - t1 * mean_f, 0.0).to(tl.float32) + bottom
