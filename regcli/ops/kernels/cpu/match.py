@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from regcli.ops.kernels.cpu.sample import grid_cells, steps_of
-from regcli.ops.kernels.cpu.slabs import inline, kernel
+from regcli.ops.kernels.cpu.slabs import function, inline, kernel
 
 _U = numba.uint64
 _F = np.float32
@@ -83,6 +83,34 @@ def _accumulate(x, y, out):
 
 
 @inline
+def _keep(sums, k, squared, g0, g1, g2, a00, a01, a02, a11, a12, a22):
+    """Sums over the channels of voxel k; what is left to do is done for a whole row at once."""
+    sums[0, k], sums[1, k], sums[2, k], sums[3, k] = squared, g0, g1, g2
+    sums[4, k], sums[5, k], sums[6, k] = a00, a01, a02
+    sums[7, k], sums[8, k], sums[9, k] = a11, a12, a22
+
+
+@function
+def _put(sums, factors, weight, scale, fresh, g, a, i, j):
+    """Row i, j of g and a from its sums, whose slopes lack these factors; returns its energy."""
+    total, w, single, double = 0.0, sums[0], sums[10], sums[11]
+    for k in range(w.shape[0]):
+        total += weight[k] * w[k]
+        w[k] = scale * weight[k]
+    if fresh:
+        _clear(g, a, i, j)
+    n = 0
+    for p in range(3):
+        _product(w, factors[p], single)
+        _accumulate(single, sums[1 + p], g[p, i, j])
+        for q in range(p, 3):
+            _product(single, factors[q], double)
+            _accumulate(double, sums[4 + n], a[n, i, j])
+            n += 1
+    return 0.5 * scale * total
+
+
+@inline
 def _moved_rows(lanes, flat, shape, u, i, first, last, out, index, weights):
     """Features flat[...] moved to rows first..last-1 of plane i; out: flat, channels last."""
     ni, nj, nk = shape
@@ -131,6 +159,7 @@ def squares(lo, hi, scratch, lanes, moving, fixed, u, weight, scale, fresh, g, a
     channels, size = len(lanes), scratch.shape[0] // 3
     flat, target = moving.reshape(-1), fixed.reshape(-1)
     index, weights = np.empty(nk, np.int32), np.empty((3, nk), _F)
+    sums, across = np.empty((12, nk), _F), np.empty((3, nk), _F)
     loss[lo:hi] = 0
     for top in range(0, nj, _BLOCK):
         first, last = max(top - 1, 0), min(top + _BLOCK + 1, nj)
@@ -154,10 +183,8 @@ def squares(lo, hi, scratch, lanes, moving, fixed, u, weight, scale, fresh, g, a
                     _U(i % 3 * size + (j1 - first) * row),
                 )
                 f = _U((i * nj + j) * row)
-                if fresh:
-                    _clear(g, a, i, j)
                 for k in range(nk):
-                    k0, k1, wk = span(k, nk)
+                    k0, k1, across[2, k] = span(k, nk)
                     z0, z1 = here + _U(k0 * channels), here + _U(k1 * channels)
                     n = _U(k * channels)
                     squared = g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = _F(0)
@@ -171,18 +198,9 @@ def squares(lo, hi, scratch, lanes, moving, fixed, u, weight, scale, fresh, g, a
                         g0, g1, g2 = g0 + r * d0, g1 + r * d1, g2 + r * d2
                         a00, a01, a02 = a00 + d0 * d0, a01 + d0 * d1, a02 + d0 * d2
                         a11, a12, a22 = a11 + d1 * d1, a12 + d1 * d2, a22 + d2 * d2
-                    w = _F(scale) * weight[i, j, k]
-                    total += 0.5 * w * squared
-                    v0, v1, v2 = w * wi, w * wj, w * wk
-                    g[0, i, j, k] += v0 * g0
-                    g[1, i, j, k] += v1 * g1
-                    g[2, i, j, k] += v2 * g2
-                    a[0, i, j, k] += v0 * wi * a00
-                    a[1, i, j, k] += v0 * wj * a01
-                    a[2, i, j, k] += v0 * wk * a02
-                    a[3, i, j, k] += v1 * wj * a11
-                    a[4, i, j, k] += v1 * wk * a12
-                    a[5, i, j, k] += v2 * wk * a22
+                    _keep(sums, k, squared, g0, g1, g2, a00, a01, a02, a11, a12, a22)
+                    across[0, k], across[1, k] = wi, wj
+                total += _put(sums, across, weight[i, j], _F(scale), fresh, g, a, i, j)
             loss[i] += total
 
 
@@ -198,46 +216,39 @@ def slopes(lo, hi, lanes, moving, fixed, u, weight, scale, fresh, g, a, loss):
     s0, s1, s2 = steps_of(ni, nj, nk, len(lanes))
     flat, target = moving.reshape(-1), fixed.reshape(-1)
     index, weights = np.empty(nk, np.int32), np.empty((3, nk), _F)
-    for i in range(lo, hi):
-        total = 0.0
-        for j in range(nj):
-            grid_cells(u, i, j, index, weights)
-            f = _U((i * nj + j) * nk) * channels
-            if fresh:
-                _clear(g, a, i, j)
-            for k in range(nk):
-                x, y, z = weights[0, k], weights[1, k], weights[2, k]
-                first = _U(index[k]) * channels
-                squared = g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = _F(0)
-                for c in range(len(lanes)):
-                    n = first + _U(c)
-                    p = n + s0
-                    v0, v1, v2, v3 = flat[n], flat[n + s1], flat[p], flat[p + s1]
-                    e0, e1 = flat[n + s2] - v0, flat[n + s1 + s2] - v1
-                    e2, e3 = flat[p + s2] - v2, flat[p + s1 + s2] - v3
-                    v0, v1, v2, v3 = v0 + z * e0, v1 + z * e1, v2 + z * e2, v3 + z * e3
-                    e0, e2 = e0 + y * (e1 - e0), e2 + y * (e3 - e2)
-                    h0, h2 = v1 - v0, v3 - v2
-                    v0, v2 = v0 + y * h0, v2 + y * h2
-                    d0, d1, d2 = v2 - v0, h0 + x * (h2 - h0), e0 + x * (e2 - e0)
-                    r = v0 + x * d0 - target[f + _U(c)]
-                    squared += r * r
-                    g0, g1, g2 = g0 + r * d0, g1 + r * d1, g2 + r * d2
-                    a00, a01, a02 = a00 + d0 * d0, a01 + d0 * d1, a02 + d0 * d2
-                    a11, a12, a22 = a11 + d1 * d1, a12 + d1 * d2, a22 + d2 * d2
-                f += channels
-                w = _F(scale) * weight[i, j, k]
-                total += 0.5 * w * squared
-                w0 = _F(1) if 0 < _F(i) + u[0, i, j, k] < ni - 1 else _F(0)
-                w1 = _F(1) if 0 < _F(j) + u[1, i, j, k] < nj - 1 else _F(0)
-                w2 = _F(1) if 0 < _F(k) + u[2, i, j, k] < nk - 1 else _F(0)
-                g[0, i, j, k] += w * w0 * g0
-                g[1, i, j, k] += w * w1 * g1
-                g[2, i, j, k] += w * w2 * g2
-                a[0, i, j, k] += w * w0 * a00
-                a[1, i, j, k] += w * w0 * w1 * a01
-                a[2, i, j, k] += w * w0 * w2 * a02
-                a[3, i, j, k] += w * w1 * a11
-                a[4, i, j, k] += w * w1 * w2 * a12
-                a[5, i, j, k] += w * w2 * a22
-        loss[i] = total
+    sums, inside = np.empty((12, nk), _F), np.empty((3, nk), _F)
+    loss[lo:hi] = 0
+    for top in range(0, nj, _BLOCK):
+        for i in range(lo, hi):
+            total = 0.0
+            for j in range(top, min(top + _BLOCK, nj)):
+                grid_cells(u, i, j, index, weights)
+                f = _U((i * nj + j) * nk) * channels
+                for k in range(nk):
+                    x, y, z = weights[0, k], weights[1, k], weights[2, k]
+                    first = _U(index[k]) * channels
+                    squared = g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = _F(0)
+                    for c in range(len(lanes)):
+                        n = first + _U(c)
+                        p = n + s0
+                        v0, v1, v2, v3 = flat[n], flat[n + s1], flat[p], flat[p + s1]
+                        e0, e1 = flat[n + s2] - v0, flat[n + s1 + s2] - v1
+                        e2, e3 = flat[p + s2] - v2, flat[p + s1 + s2] - v3
+                        v0, v1, v2, v3 = v0 + z * e0, v1 + z * e1, v2 + z * e2, v3 + z * e3
+                        e0, e2 = e0 + y * (e1 - e0), e2 + y * (e3 - e2)
+                        h0, h2 = v1 - v0, v3 - v2
+                        v0, v2 = v0 + y * h0, v2 + y * h2
+                        d0, d1, d2 = v2 - v0, h0 + x * (h2 - h0), e0 + x * (e2 - e0)
+                        r = v0 + x * d0 - target[f + _U(c)]
+                        squared += r * r
+                        g0, g1, g2 = g0 + r * d0, g1 + r * d1, g2 + r * d2
+                        a00, a01, a02 = a00 + d0 * d0, a01 + d0 * d1, a02 + d0 * d2
+                        a11, a12, a22 = a11 + d1 * d1, a12 + d1 * d2, a22 + d2 * d2
+                    f += channels
+                    _keep(sums, k, squared, g0, g1, g2, a00, a01, a02, a11, a12, a22)
+                for k in range(nk):
+                    inside[0, k] = _F(1) if 0 < _F(i) + u[0, i, j, k] < ni - 1 else _F(0)
+                    inside[1, k] = _F(1) if 0 < _F(j) + u[1, i, j, k] < nj - 1 else _F(0)
+                    inside[2, k] = _F(1) if 0 < _F(k) + u[2, i, j, k] < nk - 1 else _F(0)
+                total += _put(sums, inside, weight[i, j], _F(scale), fresh, g, a, i, j)
+            loss[i] += total
