@@ -95,6 +95,10 @@ def two_grid(
     Returns:
         (1, 3, I, J, K), voxels.
     """
+    if u.shape[4] == 1 < u.shape[3]:  # rows of one voxel are slow: the same slice, as one plane
+        flat = (t.view(1, -1, 1, *u.shape[2:4]) for t in (model.g, model.A))
+        turned = Quadratic(model.value, *flat), u.view(1, 3, 1, *u.shape[2:4])
+        return two_grid(*turned, stiffness[:, [2, 0, 1]], damping, iterations).view(u.shape)
     g = halve(diffuse(u, stiffness)[0]).add_(halve(model.g))
     half = Quadratic(model.value, g, halve(model.A))
     # a coarse difference is spread over two fine ones, in each of the rows of fine voxels

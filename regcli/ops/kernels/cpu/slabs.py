@@ -25,6 +25,7 @@ from regcli.ops.kernels.cpu.memory import empty
 llvmlite.binding.set_option("", "-runtime-memory-check-threshold=128")
 
 EVERY_ROW = np.zeros((0, 0), np.uint8)  # the `rows` of loops that skip none
+_SMALL = 1 << 17  # values: a loop over fewer is over before another thread has woken up
 _SLABS_PER_THREAD = 4  # a slow core then delays the others by a quarter of its share at most
 _THICKEST = 32  # planes of a slab whose loop begins with planes outside it
 
@@ -61,7 +62,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def run(loop: Callable[..., None], planes: int, *arrays: Any) -> None:
     """Call `loop(lo, hi, *arrays)` on slabs that cover the planes 0..planes-1."""
     threads = torch.get_num_threads()
-    if threads == 1 or planes < 2:
+    if threads == 1 or planes < 2 or _small(arrays):
         loop(0, planes, *arrays)
         return
     _share(
@@ -75,7 +76,7 @@ def run_with_scratch(loop: Callable[..., None], planes: int, size: int, *arrays:
     The slabs are the same for any number of threads, and so are sums that run along them.
     """
     slabs = _slabs(planes, max(2, -(-planes // _THICKEST)))
-    threads = min(torch.get_num_threads(), len(slabs))
+    threads = 1 if _small(arrays) else min(torch.get_num_threads(), len(slabs))
     spare: SimpleQueue[np.ndarray] = SimpleQueue()
     for part in empty(threads, size).numpy():
         spare.put(part)
@@ -86,6 +87,11 @@ def run_with_scratch(loop: Callable[..., None], planes: int, size: int, *arrays:
         spare.put(scratch)
 
     _share(threads, [(call, *slab) for slab in slabs])
+
+
+def _small(arrays: tuple[Any, ...]) -> bool:
+    sizes = (a.size for a in arrays if isinstance(a, np.ndarray))
+    return max(sizes, default=_SMALL) < _SMALL
 
 
 def _slabs(planes: int, count: int) -> list[tuple[int, int]]:
