@@ -37,12 +37,12 @@ def correlation_derivatives(
         return _correlation_reference(fixed, moved, weight, radius, floor)
     f, m, w = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
     planes, rows, columns = f.shape
-    # one more than needed, so that the block is the Hessian's of the step before and after
+    # one volume more than needed: the blocks are then those of a Hessian and of a step
     windows, loss = empty(6, *f.shape).numpy(), np.empty(planes)
     size = loops.scratch_size(6, radius, rows, columns)
     arrays = (f, m, w, radius, float(floor), windows, loss)
     run_with_scratch(loops.coefficients, planes, size, *arrays)
-    slope, curvature = (empty(*fixed.shape) for _ in range(2))
+    slope, curvature, _ = empty(3, *fixed.shape)
     size = loops.scratch_size(5, radius, rows, columns)
     arrays = (windows, w, f, m, radius, slope[0, 0].numpy(), curvature[0, 0].numpy())
     run_with_scratch(loops.derivatives, planes, size, *arrays)

@@ -167,7 +167,8 @@ def _features(moving: Tensor, fixed: Tensor) -> tuple[Any, np.ndarray, np.ndarra
 def _memory(like: Tensor, onto: Quadratic | None) -> tuple[Tensor, Tensor]:
     if onto is not None:
         return onto.g, onto.A
-    return empty(1, 3, *like.shape[2:]), empty(1, 6, *like.shape[2:])
+    A = empty(1, 6, *like.shape[2:])  # first, or g might take a block that would hold A
+    return empty(1, 3, *like.shape[2:]), A
 
 
 def _sum(value: Tensor, g: Tensor, A: Tensor, onto: Quadratic | None) -> Quadratic:

@@ -102,7 +102,7 @@ def sample_covered(
         return moved, coverage(_shape(image), displacement, matrix, shape)
     if where == "cuda":
         return cuda("sample").pull(image, displacement)
-    moved, inside = empty(1, 1, *shape), empty(1, 1, *shape)
+    moved, inside, _ = empty(3, 1, 1, *shape)  # one more than needed: a step's block afterwards
     arrays = (_array(image[0, 0]), _array(displacement[0]), moved[0, 0].numpy())
     run(loops.pull, shape[0], *arrays, inside[0, 0].numpy())
     return moved, inside
