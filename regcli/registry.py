@@ -35,6 +35,7 @@ SOLVERS: Table = {
     "relaxation": "regcli.solve.descent:Relaxation",
     "levenberg": "regcli.solve.descent:LevenbergMarquardt",
 }
+NETWORKS: Table = {"unet": "regcli.nets.unet:UNet"}
 MODELS: Table = {"classical": "regcli.models.presets:classical"}
 
 
