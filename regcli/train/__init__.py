@@ -1,0 +1,1 @@
+"""Training: cases, drawn images, losses and the loop."""

@@ -1,0 +1,70 @@
+"""Training state: all that a run needs to go on as if it had never stopped, in safetensors."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+_AVERAGED, _PLAIN, _MOMENTS = "averaged.", "plain.", "moments."
+
+
+class Averaged:
+    """The exponential moving average of a network's weights: what is validated and shipped."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {k: v.detach().clone() for k, v in net.state_dict().items()}
+
+    def update(self, net: nn.Module, step: int) -> None:
+        """Take in the weights after a step; the first ones count more, or they would linger."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in net.state_dict().items():
+            self.values[name].lerp_(value, 1 - decay)
+
+
+def write_state(
+    path: Path, net: nn.Module, averaged: Averaged, optimizer: torch.optim.Optimizer, facts: dict
+) -> None:
+    """Everything, under a temporary name first, so that a kill leaves the state before."""
+    tensors = {_PLAIN + k: v for k, v in net.state_dict().items()}
+    tensors |= {_AVERAGED + k: v for k, v in averaged.values.items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        for name, value in moments.items():
+            tensors[f"{_MOMENTS}{number}.{name}"] = value
+    write_tensors(path, tensors, facts)
+
+
+def read_state(
+    path: Path, net: nn.Module, averaged: Averaged, optimizer: torch.optim.Optimizer
+) -> dict:
+    """Put back what `write_state` wrote; returns its facts."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        facts = json.loads(file.metadata()["facts"])
+    net.load_state_dict(_part(tensors, _PLAIN))
+    averaged.values = _part(tensors, _AVERAGED)
+    state = optimizer.state_dict()
+    for key, value in _part(tensors, _MOMENTS).items():
+        number, name = key.split(".", 1)
+        state["state"].setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(state)
+    return facts
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
+    """A safetensors file with facts as JSON in its header, written aside and renamed."""
+    data = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    aside = path.with_name(path.name + ".part")
+    with aside.open("wb") as file:
+        file.write(save(data, {"facts": json.dumps(facts)}))
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,222 @@
+"""Images drawn from label maps: the anatomy warped, then any contrast, resolution and artefact.
+
+Every draw takes a generator, so that a seed and a step number give the same sample anywhere.
+
+Source: the idea is Billot et al., SynthSeg, MedIA 2023; what is drawn how is our own.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from regcli.models.prepare import robust_range
+from regcli.ops.filter import gaussian
+from regcli.ops.sample import resize, sample
+from regcli.train.anatomy import FIRST_OUTSIDE, Anatomy, Vocabulary
+
+# Rough mean intensities by FreeSurfer code, of the left side, as fractions of the brightest tissue:
+# what radiology books show, not what any scanner gave; every draw shifts each by some percent.
+_WHITE, _GREY, _DEEP, _FLUID = (2, 7), (3, 8, 17, 18), (10, 11, 12, 26), (4, 14, 15, 24)
+_CONTRASTS = {
+    "T1": {_WHITE: 0.88, _GREY: 0.55, _DEEP: 0.66, _FLUID: 0.14, (13, 28, 16): 0.79},
+    "T2": {_WHITE: 0.33, _GREY: 0.48, _DEEP: 0.41, _FLUID: 0.97, (13, 28, 16): 0.33},
+    "PD": {_WHITE: 0.62, _GREY: 0.84, _DEEP: 0.77, _FLUID: 0.88, (13, 28, 16): 0.64},
+    "FLAIR": {_WHITE: 0.52, _GREY: 0.72, _DEEP: 0.65, _FLUID: 0.10, (13, 28, 16): 0.55},
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What may be drawn; the numbers are standard deviations or ranges.
+
+    Attributes:
+        spacing_mm: Of the drawn images.
+        shape: (I, J, K) of them.
+        random_contrast: Share of images whose tissues have random intensities.
+        turn_rad: Rotation about each axis.
+        scale: Logarithm of the scale along each axis.
+        shift_mm: Of the anatomy's centre.
+        elastic_mm: Of displacements that change over about 40, 20 and 11 mm.
+        bare: Share of images without anything but the brain; half of the others keep the fluid
+            around it, the rest show the whole head.
+        coarsest_mm: Largest voxel size that is imitated along one axis.
+        noise: Largest standard deviation, as a fraction of the range.
+        bias: Of the logarithm of the bias field.
+    """
+
+    spacing_mm: float = 2.0
+    shape: tuple[int, int, int] = (81, 97, 81)
+    random_contrast: float = 0.45
+    turn_rad: float = 0.15
+    scale: float = 0.08
+    shift_mm: float = 5.0
+    elastic_mm: tuple[float, float, float] = (2.5, 1.6, 0.8)
+    bare: float = 0.6
+    coarsest_mm: float = 5.0
+    noise: float = 0.06
+    bias: float = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A drawn image and what it shows.
+
+    Attributes:
+        image: (1, 1, I, J, K) in [0, 1], as `models.prepare` makes real ones.
+        types: (1, 1, I, J, K) int64, of the vocabulary.
+    """
+
+    image: Tensor
+    types: Tensor
+
+
+def draw(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> Sample:
+    """One image of an anatomy, warped at random.
+
+    Args:
+        of: Whom to draw.
+        words: What the anatomy's indices mean.
+        drawing: What may be drawn.
+        generator: Decides everything.
+    """
+    fine = _doubled(drawing.shape)
+    u = elastic(fine, drawing, generator)
+    matrix = placement(of, fine, drawing, generator)
+    indices = sample(of.indices, u, matrix=matrix, interpolation="nearest", border=False)
+    brain = sample(of.brain, u, matrix=matrix, interpolation="nearest", border=False)
+    seen = strip(indices, brain, words, drawing, generator)
+    types = torch.tensor(words.types)[seen[..., ::2, ::2, ::2].int()]
+    return Sample(paint(seen, words, drawing, generator), types)
+
+
+def placement(
+    of: Anatomy, shape: tuple[int, int, int], drawing: Drawing, generator: Generator
+) -> Tensor:
+    """(3, 4): voxel of a grid of half the drawn voxel size to voxel of the anatomy, at random."""
+    normal = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    angles, scales = drawing.turn_rad * normal[0], (drawing.scale * normal[1]).exp()
+    skew = torch.zeros(3, 3, dtype=torch.float64)
+    skew[[2, 0, 1], [1, 2, 0]], skew[[1, 2, 0], [2, 0, 1]] = angles, -angles
+    linear = torch.linalg.matrix_exp(skew) @ torch.diag(scales)
+    if torch.rand((), generator=generator) < 0.5:  # left and right
+        linear[0] = -linear[0]
+    middle = of.brain[0, 0].nonzero().to(torch.float64).mean(dim=0)
+    spacing = torch.tensor(of.space.spacing, dtype=torch.float64)
+    out = torch.zeros(3, 4, dtype=torch.float64)
+    out[:, :3] = linear * (0.5 * drawing.spacing_mm) / spacing[:, None]
+    centre = torch.tensor([(n - 1) / 2 for n in shape], dtype=torch.float64)
+    out[:, 3] = middle + drawing.shift_mm * normal[2] / spacing - out[:, :3] @ centre
+    return out
+
+
+def elastic(shape: tuple[int, int, int], drawing: Drawing, generator: Generator) -> Tensor:
+    """A smooth random displacement, (1, 3, I, J, K), in voxels of half the drawn size."""
+    voxel = 0.5 * drawing.spacing_mm
+    coarse = [max(2, round((n - 1) * voxel / 8) + 1) for n in shape]
+    u = torch.zeros(1, 3, *coarse)
+    for wavelength, size in zip((40.0, 20.0, 11.0), drawing.elastic_mm, strict=True):
+        knots = [max(2, round((n - 1) * voxel / wavelength) + 1) for n in shape]
+        noise = torch.randn(1, 3, *knots, generator=generator) * (size / voxel)
+        u += F.interpolate(noise, coarse, mode="trilinear", align_corners=True)
+    return resize(u, shape)
+
+
+def strip(
+    indices: Tensor, brain: Tensor, words: Vocabulary, drawing: Drawing, generator: Generator
+) -> Tensor:
+    """What is left of a head, at random: all, the brain with the fluid around it, or the brain.
+
+    Args:
+        indices: (1, 1, I, J, K) uint8, places in the vocabulary's codes.
+        brain: Likewise, 1 in and close to the brain.
+        words: What the indices mean.
+        drawing: How often.
+        generator: Decides.
+    """
+    kind = float(torch.rand((), generator=generator))
+    if kind < drawing.bare:
+        return indices * brain
+    if kind < drawing.bare + 0.5 * (1 - drawing.bare):
+        inside = (torch.tensor(words.codes) < FIRST_OUTSIDE).to(torch.uint8)
+        return indices * inside[indices.int()]
+    return indices
+
+
+def paint(indices: Tensor, words: Vocabulary, drawing: Drawing, generator: Generator) -> Tensor:
+    """Intensities of a map of twice the drawn resolution, (1, 1, I, J, K), in [0, 1].
+
+    Args:
+        indices: (1, 1, 2I-1, 2J-1, 2K-1) uint8, places in the vocabulary's codes.
+        words: What the indices mean.
+        drawing: What may be drawn.
+        generator: Decides everything.
+    """
+    grain, size, air = torch.rand(3, generator=generator).tolist()
+    image = contrast(words, drawing, generator)[indices.int()]
+    texture = torch.randn(image.shape, generator=generator)
+    image = image.addcmul_((indices > 0).to(image), texture, value=0.1 * grain)
+    image = _at_resolution(image, drawing, generator)
+    noise = torch.randn(image.shape, generator=generator)
+    image = (image * _bias(drawing, generator)).add_(noise, alpha=drawing.noise * size)
+    if air < 0.5:  # scans without skull are exactly 0 around the brain; whole heads need not be
+        image *= indices[..., ::2, ::2, ::2] > 0
+    low, high = robust_range(image.clamp_(min=0))
+    gamma = math.exp(0.25 * float(torch.randn((), generator=generator)))
+    return ((image - low) / ((high - low) or 1.0)).clamp_(0, 1).pow_(gamma)
+
+
+def contrast(words: Vocabulary, drawing: Drawing, generator: Generator) -> Tensor:
+    """A mean intensity for every code of the vocabulary, (codes,); both sides have the same."""
+    numbers = torch.rand(len(words.codes) + 2, generator=generator)
+    means = 0.05 + 0.95 * numbers[2:]
+    if numbers[0] > drawing.random_contrast:
+        names = list(_CONTRASTS)
+        table = _CONTRASTS[names[int(numbers[1] * len(names))]]
+        known = {code: mean for group, mean in table.items() for code in group}
+        jitter = torch.randn(len(words.codes), generator=generator)
+        for n, code in enumerate(words.codes):
+            if code in known:
+                means[n] = known[code] * (1 + 0.08 * float(jitter[n]))
+    means = means[list(words.sides)]
+    means[0] = 0
+    return means
+
+
+def _at_resolution(image: Tensor, drawing: Drawing, generator: Generator) -> Tensor:
+    """As a scanner with larger voxels sees it, on every second voxel of the map."""
+    half = 0.5 * drawing.spacing_mm
+    numbers = torch.rand(5, generator=generator)
+    sizes = [drawing.spacing_mm * (0.5 + 0.75 * float(n)) for n in numbers[:3]]
+    thick = int(numbers[3] * 6)  # every second image has thick slices along one axis
+    if thick < 3:
+        sizes[thick] += (drawing.coarsest_mm - sizes[thick]) * float(numbers[4])
+    i, j, k = (0.5 * s / half * 0.85 for s in sizes)
+    image = gaussian(image, (i, j, k))[..., ::2, ::2, ::2].contiguous()
+    if thick < 3 and sizes[thick] > 1.5 * drawing.spacing_mm:
+        shape = list(image.shape[2:])
+        step = sizes[thick] / drawing.spacing_mm
+        shape[thick] = max(2, round((shape[thick] - 1) / step) + 1)
+        whole = image.shape[2], image.shape[3], image.shape[4]
+        image = resize(resize(image, (shape[0], shape[1], shape[2])), whole)
+    return image
+
+
+def _bias(drawing: Drawing, generator: Generator) -> Tensor:
+    knots = drawing.bias * torch.randn(1, 1, 4, 4, 4, generator=generator)
+    field = F.interpolate(knots, drawing.shape, mode="trilinear", align_corners=True)
+    return field.exp_()
+
+
+def _doubled(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    i, j, k = (2 * n - 1 for n in shape)
+    return i, j, k
+
+
+def generator_of(seed: int, step: int) -> Generator:
+    """The generator of one step of a run: steps can be drawn again in any order."""
+    words = np.random.SeedSequence((seed, step)).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed((int(words[0]) << 31) ^ int(words[1]))

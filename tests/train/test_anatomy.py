@@ -1,0 +1,38 @@
+import torch
+from heads import CODES, labels, subject
+
+from regcli.train.anatomy import vocabulary
+
+
+def test_sides_share_types_and_what_is_outside_has_none():
+    words = vocabulary({2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28, 41, 5, 507})
+    types = dict(zip(words.codes, words.types, strict=True))
+    assert words.count == 18
+    assert types[2] == types[41] > 0
+    assert types[4] == types[5] > 0
+    assert types[0] == types[507] == 0
+
+
+def test_codes_that_are_not_freesurfers_have_a_type_each():
+    words = vocabulary([3, 1, 2])
+    assert words.codes == (0, 1, 2, 3)
+    assert words.types == (0, 1, 2, 3)
+
+
+def test_an_anatomy_is_cut_to_what_it_shows_and_stays_where_it_was():
+    words = vocabulary(CODES)
+    whole, part = labels(shape=(40, 41, 39), centre=(20.0, 19.0, 21.0)), None
+    part = subject(words, shape=(40, 41, 39), centre=(20.0, 19.0, 21.0))
+    codes = torch.tensor(words.codes)[part.indices[0, 0].int()]
+    start = part.space.affine[:3, 3].int().tolist()
+    i, j, k = (slice(a, a + n) for a, n in zip(start, part.space.shape, strict=True))
+    assert torch.equal(codes, whole.data[0, i, j, k].long())
+    assert int((whole.data != 0).sum()) == int((codes != 0).sum())
+
+
+def test_stripping_leaves_the_brain():
+    part = subject()
+    codes = torch.tensor(CODES)[part.indices.int()]
+    inside = (codes > 0) & (codes < 500)
+    assert part.brain[inside].all()
+    assert float((part.brain * (codes == 510)).sum()) < 0.25 * float((codes == 510).sum())

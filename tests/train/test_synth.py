@@ -1,0 +1,100 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from heads import CODES, subject
+
+from regcli.train.anatomy import vocabulary
+from regcli.train.synth import Drawing, contrast, draw, elastic, generator_of, placement
+
+WORDS = vocabulary(CODES)
+STILL = Drawing(
+    shape=(17, 17, 17), turn_rad=0, scale=0, shift_mm=0, elastic_mm=(0, 0, 0), bare=0, noise=0
+)
+
+
+def centroid(weights):
+    axes = torch.meshgrid(*(torch.arange(float(n)) for n in weights.shape), indexing="ij")
+    return torch.stack([(a * weights).sum() / weights.sum() for a in axes])
+
+
+def test_the_same_step_draws_the_same_sample():
+    one, same, other = (
+        draw(subject(), WORDS, Drawing(shape=(17, 17, 17)), generator_of(3, step))
+        for step in (5, 5, 6)
+    )
+    assert torch.equal(one.image, same.image)
+    assert torch.equal(one.types, same.types)
+    assert not torch.equal(one.image, other.image)
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_images_are_between_0_and_1_and_use_that_range(step):
+    sample = draw(subject(), WORDS, Drawing(shape=(17, 17, 17)), generator_of(0, step))
+    assert sample.image.shape == sample.types.shape == (1, 1, 17, 17, 17)
+    assert float(sample.image.min()) >= 0
+    assert 0.9 < float(sample.image.max()) <= 1
+
+
+def test_nothing_is_moved_but_the_sides_when_nothing_is_asked():
+    of = subject()
+    sample = draw(of, WORDS, STILL, generator_of(0, 0))
+    middle = torch.tensor([8.0, 8.0, 8.0])
+    for kind in range(1, WORDS.count):
+        torch.testing.assert_close(
+            centroid((sample.types[0, 0] == kind).float()), middle, atol=0.3, rtol=0
+        )
+    voxels = int((of.indices == WORDS.codes.index(2)).sum() + (of.indices == 4).sum())
+    assert voxels > 0
+    assert abs(int((sample.types == WORDS.types[1]).sum()) * 8 / voxels - 1) < 0.1
+
+
+def test_the_image_lies_where_its_types_are():
+    """The centre of what is drawn must not drift on the way from the fine grid to the coarse."""
+    words = replace(WORDS, codes=(0, 2), types=(0, 1))
+    of = subject()
+    ball = replace(of, indices=(of.indices > 0).to(torch.uint8))
+    drawing = replace(STILL, shift_mm=2.0, bias=0.0, coarsest_mm=2.0)
+    gaps = []
+    for step in range(24):
+        sample = draw(ball, words, drawing, generator_of(1, step))
+        gaps.append(centroid(sample.image[0, 0]) - centroid((sample.types[0, 0] > 0).float()))
+    # single draws are off by the rounding of lookups, an eighth of a voxel, to any side
+    assert float(torch.stack(gaps).abs().max()) < 0.3
+    assert float(torch.stack(gaps).mean(dim=0).abs().max()) < 0.05
+
+
+def test_both_sides_look_alike():
+    for step in range(8):
+        means = contrast(WORDS, Drawing(), generator_of(0, step))
+        places = {code: n for n, code in enumerate(WORDS.codes)}
+        for left, right in ((2, 41), (3, 42), (4, 43)):
+            assert means[places[left]] == means[places[right]]
+        assert means[0] == 0
+
+
+def test_displacements_have_the_size_that_is_asked_for():
+    drawing = Drawing(elastic_mm=(4.0, 0.0, 0.0), spacing_mm=2.0)
+    spread = [
+        float(elastic((161, 161, 161), drawing, generator_of(0, step)).std()) for step in range(3)
+    ]
+    # in fine voxels of 1 mm; between knots, linear interpolation keeps less than at them
+    assert 1.5 < sum(spread) / 3 < 4.0
+
+
+def test_a_placement_turns_and_scales_about_the_brain():
+    of = subject()
+    matrix = placement(of, (33, 33, 33), replace(STILL, turn_rad=0.2), generator_of(0, 1))
+    middle = matrix[:, :3] @ torch.full((3,), 16.0, dtype=torch.float64) + matrix[:, 3]
+    torch.testing.assert_close(
+        middle, centroid(of.brain[0, 0].double()).double(), atol=1e-6, rtol=0
+    )
+    scales = torch.linalg.svdvals(matrix[:, :3])
+    torch.testing.assert_close(scales, torch.ones(3, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+def test_stripped_images_show_the_brain_alone():
+    drawing = replace(STILL, bare=1.0)
+    whole, bare = (draw(subject(), WORDS, d, generator_of(0, 2)) for d in (STILL, drawing))
+    assert int((bare.image > 0.02).sum()) < int((whole.image > 0.02).sum())
+    assert int((bare.types > 0).sum()) >= 0.95 * int((whole.types > 0).sum())
