@@ -270,6 +270,16 @@ def test_runs_have_equal_bits_on_any_number_of_threads(transform):
             assert torch.equal(results[0].inverse.displacement, other.inverse.displacement)
 
 
+def test_volumes_that_torch_would_share_among_threads_have_equal_bits_too():
+    space = Space((38, 40, 36), torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])).double())
+    pair = phantoms.pair(space, linear=False)
+    one, two = (
+        register(pair.fixed, pair.moving, recipe("diffeo", init="none", threads=n)) for n in (1, 2)
+    )
+    assert one.metrics == SAME
+    assert torch.equal(one.warp.displacement, two.warp.displacement)
+
+
 def test_different_contrasts_are_compared_by_mind():
     space = Space((40, 44, 38), torch.diag(torch.tensor([4.2, 4.2, 4.2, 1.0])).double())
     pair = phantoms.pair(space, contrast="cross")

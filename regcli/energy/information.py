@@ -10,6 +10,7 @@ from regcli.errors import RecipeError
 from regcli.ops.filter import gaussian
 from regcli.ops.histogram import joint_histogram, lookup
 from regcli.ops.match import Moved, Quadratic, pointwise
+from regcli.ops.totals import total
 
 _MOST_BINS = 1024
 
@@ -56,7 +57,7 @@ class MI(Similarity):
         self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
     ) -> Quadratic:
         """See Similarity."""
-        n, image = weight.sum(dtype=torch.float64).clamp(min=1e-12), moved.values
+        n, image = total(weight).clamp(min=1e-12), moved.values
         joint = joint_histogram(fixed, image, weight, self.bins) / n
         smooth = gaussian(joint[None, None, None].to(torch.float32), (0.0, 1.0, 1.0))
         joint = smooth[0, 0, 0].to(torch.float64) + 1e-3 / self.bins**2

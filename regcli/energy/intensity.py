@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from regcli.energy.base import Similarity
 from regcli.ops.correlation import correlation_derivatives
 from regcli.ops.histogram import moments
 from regcli.ops.match import Moved, Quadratic, pointwise, squares
+from regcli.ops.totals import total
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class NCC(Similarity):
         self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
     ) -> Quadratic:
         """See Similarity."""
-        n, image = weight.sum(dtype=torch.float64).clamp(min=1e-12), moved.values
+        n, image = total(weight).clamp(min=1e-12), moved.values
         (mean_f, var_f), (mean_m, var_m) = moments(fixed, weight), moments(image, weight)
         f = (fixed - mean_f.to(fixed)) * var_f.rsqrt().to(fixed)
         m = (image - mean_m.to(image)) * var_m.rsqrt().to(image)
-        rho = (weight * f * m).sum(dtype=torch.float64) / n
+        rho = total(weight * f * m) / n
         slope = -self.weight * weight * (f - rho.to(f) * m) * var_m.rsqrt().to(f)
         curvature = (self.weight / var_m).to(f) * weight
         return pointwise(self.weight * n * (1 - rho), image, slope, curvature, onto)

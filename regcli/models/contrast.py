@@ -6,6 +6,8 @@ from torch import Tensor
 from regcli.models.linear import typical_extent
 from regcli.models.pyramid import Prepared
 from regcli.ops.correlation import correlation_derivatives
+from regcli.ops.histogram import moments
+from regcli.ops.totals import total
 
 # After affine alignment the mean local correlation was 0.60 to 0.78 for nine T1 pairs (real and
 # synthetic), 0.19 for a head against a brain, and -0.34 to -0.05 for seven T1-T2 pairs.
@@ -29,9 +31,11 @@ def local_correlation(fixed: Prepared, moving: Prepared, affine: Tensor) -> floa
     other = moving.onto(coarse.space, affine)
     shared = (coarse.data > _FOREGROUND) & (other.data > _FOREGROUND)
     weight = shared.to(torch.float32) * coarse.weights * other.weights
-    total = float(weight.sum())
-    if total == 0:
+    count = float(total(weight))
+    if count == 0:
         return 0.0
-    floor = 1e-6 * float(coarse.data.var())  # flat windows say nothing either way
+    floor = 1e-6 * float(
+        moments(coarse.data, torch.ones_like(coarse.data))[1]
+    )  # flat windows say nothing either way
     energy, _, _ = correlation_derivatives(coarse.data, other.data, weight, 2, floor)
-    return 1 - float(energy) / total
+    return 1 - float(energy) / count

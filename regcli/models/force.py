@@ -9,6 +9,7 @@ from regcli.energy.base import Regularizer, Similarity
 from regcli.image import Space
 from regcli.ops.match import Moved, Quadratic
 from regcli.ops.sample import sample, sample_covered
+from regcli.ops.totals import total
 from regcli.solve.base import Problem
 from regcli.transforms.base import Transform
 
@@ -55,9 +56,8 @@ class GaussNewtonForce:
         space = pair.space
         stiffness = self.regularizer.stiffness(space.spacing)
         weight = pair.fixed_weight
-        whole = torch.as_tensor(pair.fixed[0, 0].numel() if weight is None else weight.sum()).to(
-            pair.fixed.device, torch.float64
-        )
+        voxels = torch.full((), pair.fixed.numel(), dtype=torch.float64, device=pair.fixed.device)
+        whole = voxels if weight is None else total(weight)
 
         def evaluate(y: Tensor) -> tuple[Tensor, Quadratic]:
             M, u = transform.parts(y, space)
@@ -68,7 +68,7 @@ class GaussNewtonForce:
             if pair.moving_weight is not None:
                 weight.mul_(sample(pair.moving_weight, u, matrix=matrix, shape=space.shape))
             # the mean over the overlap, so that leaving the field of view lowers nothing
-            overlap = weight.sum(dim=-1).sum(dtype=torch.float64)  # at once, it would copy them
+            overlap = total(weight)
             weight.mul_((whole / torch.maximum(overlap, _LEAST_OVERLAP * whole)).to(weight))
             model: Quadratic | None = None
             for similarity, f, m in zip(self.similarities, fixed, moving, strict=True):

@@ -12,6 +12,7 @@ from regcli.image import Space, transform_points
 from regcli.models.force import GaussNewtonForce
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Level, Registration, Trace, Watch, paired
+from regcli.ops.totals import total
 from regcli.solve.descent import LevenbergMarquardt
 from regcli.transforms.linear import Linear, frame
 
@@ -130,7 +131,7 @@ def _refined(
 ) -> list[Start]:
     """Each matrix after a few steps, with its energy."""
     force = GaussNewtonForce((similarity,), Diffusion())
-    voxels = float(fixed.weights.sum())
+    voxels = float(total(fixed.weights))
     out = []
     for name, matrix in matrices.items():
         y, energy = torch.eye(4, dtype=torch.float64), 0.0
@@ -197,7 +198,7 @@ def _about(R: Tensor, c_f: Tensor, c_m: Tensor) -> Tensor:
 def _mass(image: Prepared) -> tuple[Tensor, Tensor]:
     """Centre (3,) and covariance (3, 3) of the intensities, world mm."""
     mass = (image.data * image.weights)[0, 0].to("cpu", torch.float64)
-    mass = mass / mass.sum().clamp(min=1e-12)
+    mass = mass / total(mass).clamp(min=1e-12)
     powers = [
         torch.stack([torch.ones(n, dtype=torch.float64), x, x * x])
         for n, x in ((n, torch.arange(n, dtype=torch.float64)) for n in mass.shape)

@@ -9,6 +9,7 @@ from regcli.ops.kernels.choose import body, cuda
 from regcli.ops.kernels.cpu import correlation as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run_with_scratch
+from regcli.ops.totals import total
 
 
 def correlation_derivatives(
@@ -83,4 +84,4 @@ def squared_correlation(a: Tensor, b: Tensor, weight: Tensor, radius: int, flat:
     planes, rows, columns = arrays[0].shape
     size, out = loops.scratch_size(6, radius, rows, columns), np.empty(planes)
     run_with_scratch(loops.squared, planes, size, *arrays, radius, flat, out)
-    return float(out.sum()) / float(weight.sum(dtype=torch.float64))
+    return float(out.sum()) / float(total(weight))

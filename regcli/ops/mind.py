@@ -9,6 +9,7 @@ from regcli.ops.kernels.choose import body
 from regcli.ops.kernels.cpu import mind as loops
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.totals import mean
 
 ONE = 255  # the descriptor 1; bytes, for two sets of six floats are a quarter of all memory
 _CLAMP = 1e3  # the variance counts as at least 1 / _CLAMP, at most _CLAMP times its mean
@@ -40,7 +41,7 @@ def self_similarity(image: Tensor, distance: int, sigma: float) -> Tensor:
     variance = empty(*shape)
     share = np.float32(1 / (2 * len(axes)))
     run(loops.variances, shape[0], smooth, distance, share, variance.numpy())
-    typical = float(variance.mean()) or 1.0
+    typical = float(mean(variance)) or 1.0
     out = torch.empty(1, *shape, 2 * len(axes), dtype=torch.uint8)
     limits = (np.float32(typical / _CLAMP), np.float32(typical * _CLAMP))
     arrays = (smooth, distance, variance.numpy(), *limits, np.array(axes), out[0].numpy())
@@ -58,6 +59,6 @@ def _reference(image: Tensor, distance: int, sigma: float, axes: list[int]) -> T
         parts += [smooth.index_select(axis, (index - distance).clamp(min=0)), smooth]
     D = torch.cat(parts, dim=1)
     V = D.mean(dim=1, keepdim=True)
-    typical = float(V.mean()) or 1.0
+    typical = float(mean(V)) or 1.0
     out = ONE * torch.exp(-D / V.clamp(min=typical / _CLAMP, max=typical * _CLAMP))
     return out.round().to(torch.uint8).contiguous(memory_format=torch.channels_last_3d)

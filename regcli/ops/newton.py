@@ -12,6 +12,7 @@ from regcli.ops.kernels.cpu import twogrid
 from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
 from regcli.ops.match import Quadratic
+from regcli.ops.totals import total
 from regcli.ops.twogrid import double, factors, halve
 
 _ROUNDING = 1e-14  # of the squared residual
@@ -120,8 +121,8 @@ def two_grid(
 
 def _damped(model: Quadratic, damping: float) -> Tensor:
     """mu: () float32."""
-    mean = model.A[:, 0].mean() + model.A[:, 3].mean() + model.A[:, 5].mean()
-    return damping * mean / 3 + 1e-9
+    trace = total(model.A[:, 0]) + total(model.A[:, 3]) + total(model.A[:, 5])
+    return (damping * trace / (3 * model.A[:, 0].numel()) + 1e-9).to(model.A)
 
 
 def _blocks(A: Tensor, mu: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
