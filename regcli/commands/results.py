@@ -57,7 +57,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
             "Use --init auto; if that was used, check both images (regcli info) and the masks.",
         )
     similarity = similarity_report(
-        fixed, moving, stages, mask & covered, cross=result.metrics == CROSS
+        fixed, moving, stages, mask & covered, covered, cross=result.metrics == CROSS
     )
     similarity["coverage_percent"] = 100 * float(covered[mask].float().mean())
     u, points = result.warp.displacement, inputs.points

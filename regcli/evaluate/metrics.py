@@ -12,9 +12,11 @@ from regcli.image import Space
 from regcli.ops.correlation import squared_correlation
 from regcli.ops.histogram import moments
 from regcli.ops.jacobian import digital_determinants, jacobian_determinant
+from regcli.ops.totals import total
 
 LOG_FLOOR = 1e-3  # determinants are raised to this before their log is taken
 _CONSTANT = 1e-12  # variance of an image scaled to at most 1 that counts as one value
+_SAMPLE = 200_000  # voxels that tell what is far out
 _FLAT = 1e-5  # a window with less than this share of the image's variance is flat
 
 
@@ -149,8 +151,7 @@ def ncc(a: Tensor, b: Tensor, mask: Tensor | None = None) -> float:
     _require_same_shape(a, b)
     w = _mask(mask, a).to(torch.float32)[None, None]
     x, y = (_standardised_in(t[None, None], w) for t in (a, b))
-    rows = x.mul_(y).sum(dim=-1)
-    return float(rows.sum(dtype=torch.float64) / w.sum(dim=-1).sum(dtype=torch.float64))
+    return float(total(x.mul_(y)) / total(w))
 
 
 def lncc(a: Tensor, b: Tensor, mask: Tensor | None = None, radius: int = 2) -> float:
@@ -255,12 +256,28 @@ def _distance_to(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.nd
 
 def _standardised_in(image: Tensor, weight: Tensor) -> Tensor:
     """The image with mean 0 and variance 1 where weight (0 or 1) is 1, and 0 elsewhere; float32."""
+    image = _tamed(image, weight)
     largest = float(image.abs().max()) or 1.0
     image = image.to(torch.float32) / largest  # of any scale
     mean, variance = moments(image, weight)
     if float(variance) <= _CONSTANT:
         return torch.zeros_like(image)
     return image.sub_(mean).mul_(weight).mul_(variance.rsqrt())
+
+
+def _tamed(image: Tensor, weight: Tensor) -> Tensor:
+    """The image without what lies ten times as far out as all but 2 voxels in a thousand.
+
+    Beside one such voxel, of metal or of a broken file, all windows would count as flat.
+    """
+    step = max(1, image.numel() // _SAMPLE)
+    inside = weight.flatten()[::step] > 0
+    values = image.flatten()[::step][inside]
+    if len(values) == 0:
+        return image
+    low, high = np.percentile(values.to(torch.float64).cpu().numpy(), (0.1, 99.9))
+    reach = 10 * (high - low)
+    return image.clamp(low - reach, high + reach) if reach > 0 else image
 
 
 def _bins(values: Tensor, bins: int) -> Tensor:

@@ -35,7 +35,7 @@ _GATE = re.compile(rf"\s*(\w+)\s*(<=|>=|<|>)\s*({_NUMBER})\s*(%|mm)?\s*", re.IGN
 
 
 def similarity_report(
-    fixed: Image, moving: Image, stages: Stages, mask: Tensor, *, cross: bool
+    fixed: Image, moving: Image, stages: Stages, mask: Tensor, covered: Tensor, *, cross: bool
 ) -> dict[str, Any]:
     """Likeness over the mask before, after the linear stage and at the end.
 
@@ -44,6 +44,8 @@ def similarity_report(
         moving: One channel.
         stages: A warp for each of "before", "linear", "after".
         mask: (I, J, K) bool on the fixed grid.
+        covered: (I, J, K) bool, where the moving image has voxels; the correlation of the whole
+            images is taken there.
         cross: Whether contrasts differ: mutual information is then reported, else the mean
             squared correlation in windows of 9 voxels.
     """
@@ -52,7 +54,7 @@ def similarity_report(
     for stage, warp in stages.items():
         m = warp.apply(moving, fixed.space, "linear").data[0]
         out[stage] = mutual_information(f, m, mask) if cross else lncc(f, m, mask, 4)
-        out["ncc"][stage] = ncc(f, m)
+        out["ncc"][stage] = ncc(f, m, covered)
     return out
 
 

@@ -246,3 +246,11 @@ def test_mutual_information_of_correlated_gaussians():
     a, b = noisy_pair((60, 60, 60), share=0.8)
     wanted = -0.5 * math.log(1 - 0.8**2)
     assert metrics.mutual_information(a, b) == pytest.approx(wanted, rel=0.05)
+
+
+def test_one_absurd_voxel_hides_nothing():
+    a, b = noisy_pair((20, 21, 22))
+    broken = b.clone()
+    broken[3, 4, 5] = 1e20
+    assert metrics.lncc(a, broken) == pytest.approx(metrics.lncc(a, b), abs=0.05)
+    assert metrics.ncc(a, broken) > 0.8 * metrics.ncc(a, b)
