@@ -38,12 +38,16 @@ def jacobian(
     from regcli.commands.jacobian import jacobian_files
 
     summary = jacobian_files(warp, out, mask=mask, total=total, force=force)
+    told = ("folds_percent", "ndv_percent", "min", "max", "sdlogj")
+    folds, volume, least, most, spread = (_shown(summary[name]) for name in told)
     verbosity.say(
-        f"folds {summary['folds_percent']:.3g} %, ndv {summary['ndv_percent']:.3g} %, "
-        f"determinant {summary['min']:.3f} to {summary['max']:.3f}, "
-        f"sdlogj {summary['sdlogj']:.3f}"
+        f"folds {folds} %, ndv {volume} %, determinant {least} to {most}, sdlogj {spread}"
     )
     if json_output:
         emit(json.dumps(summary, indent=1))
     else:
         print_paths([str(out / name) for name in summary["outputs"]])
+
+
+def _shown(value: float | None) -> str:
+    return "beyond numbers" if value is None else f"{value:.4g}"

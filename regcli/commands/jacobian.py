@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def jacobian_files(
         det = det * affine if total else det
         write_image(Image(det, warp.space), folder.stage(OUTPUTS[0]))
         write_image(Image(log_determinant(det), warp.space), folder.stage(OUTPUTS[1]))
-        numbers: dict[str, Any] = dict(jacobian_summary(warp.displacement, warp.space, inside))
+        found = jacobian_summary(warp.displacement, warp.space, inside)
+        # JSON knows no infinity, which absurd displacements reach
+        numbers: dict[str, Any] = {k: v if math.isfinite(v) else None for k, v in found.items()}
         numbers |= {"affine_determinant": affine, "warp": str(path), "mask": mask and str(mask)}
         summary = numbers | {"maps": "total" if total else "deformation", "outputs": list(OUTPUTS)}
         folder.stage(OUTPUTS[2]).write_text(json.dumps(summary, indent=1), encoding="utf-8")

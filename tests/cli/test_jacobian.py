@@ -77,3 +77,17 @@ def test_a_result_folder_is_never_written_into(run, result):
     assert run("jacobian", result, "-o", result).fails(4, "-o")
     assert run("jacobian", result, "-o", result, "--force").fails(4, "-o")
     assert (result / "regcli.json").read_text() == before
+
+
+def test_absurd_displacements_leave_valid_json(run, finished, tmp_path):
+    image = nib.load(finished / "warp.nii.gz")
+    data = np.asarray(image.dataobj).copy()
+    data[3, 4, 5] = 1e20
+    nib.save(nib.Nifti1Image(data, image.affine, image.header), tmp_path / "absurd.nii.gz")
+    assert run("jacobian", tmp_path / "absurd.nii.gz", "-o", tmp_path / "j").code == 0
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    text = (tmp_path / "j" / "jacobian.json").read_text()
+    assert json.loads(text, parse_constant=refuse)["folds_percent"] > 0
