@@ -27,6 +27,8 @@ def digital_determinants(displacement: Tensor) -> tuple[Tensor, Tensor]:
     least, volume = (torch.empty(u.shape[0], *u.shape[2:]) for _ in range(2))
     for b in range(u.shape[0]):
         run(loops.folds, u.shape[2], u[b].numpy(), least[b].numpy(), volume[b].numpy())
+    broken = ~torch.isfinite(u).all(dim=1)  # what is no number must not pass for a map
+    least[broken], volume[broken] = -torch.inf, 1.0
     return least.to(displacement.device), volume.to(displacement.device)
 
 

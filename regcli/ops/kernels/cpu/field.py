@@ -161,7 +161,10 @@ def invert_again(lo, hi, where, u, tolerance, most, v, residual, found):
     limit = tolerance * tolerance
     for n in range(lo, hi):
         i, j, k = where[n, 0], where[n, 1], where[n, 2]
-        best = 1e30
+        best = np.inf
+        found[n, 0], found[n, 1], found[n, 2] = v[0, i, j, k], v[1, i, j, k], v[2, i, j, k]
+        for c in range(3):
+            found[n, 3 + c] = residual[c, i, j, k]
         for neighbour in range(27):
             # the voxel itself first, then those around it
             turn = (neighbour + 13) % 27

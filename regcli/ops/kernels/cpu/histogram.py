@@ -13,7 +13,7 @@ _F = np.float32
 def _bin(value, bins):
     """Lower bin and weight of the upper one, for a value in [0, 1]; bin centres at 0 and 1."""
     x = min(max(value, 0.0), 1.0) * (bins - 1)
-    lower = min(int(x), bins - 2)
+    lower = max(min(int(x), bins - 2), 0)  # of no number at all, the least integer
     return lower, x - lower
 
 
@@ -64,7 +64,7 @@ def _row_bins(values, bins, stride, first, share):
     """Add the lower bins of a row of values in [0, 1] to `first`; set the upper bins' weights."""
     for k in range(values.shape[0]):
         x = min(max(values[k], _F(0)), _F(1)) * _F(bins - 1)
-        lower = np.int32(min(x, _F(bins - 2)))
+        lower = max(np.int32(min(x, _F(bins - 2))), np.int32(0))
         share[k] = x - _F(lower)
         first[k] += lower * stride
 

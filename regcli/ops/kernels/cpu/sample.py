@@ -26,7 +26,7 @@ def cell(x, n, stride):
     x is clamped to the n voxels, which lie `stride` apart; from the last one the step is zero.
     """
     x = min(max(x, 0.0), n - 1.0)
-    lower = int(x)
+    lower = max(int(x), 0)  # of no number at all, the least integer
     step = stride if lower + 1 < n else _U(0)
     return _U(lower) * stride, step, _F(x - lower)
 
@@ -42,7 +42,7 @@ def row_cells(origin, step, u, n, stride, index, weight):
     last, least = _F(n - 1), _F(max(n - 2, 0))
     for k in range(u.shape[0]):
         x = min(max(origin + step * _F(_I(k)) + _F(u[k]), _F(0)), last)
-        lower = _I(min(x, least))
+        lower = max(_I(min(x, least)), _I(0))  # of no number at all, the least integer
         weight[k] = x - _F(lower)
         index[k] += lower * stride
 
