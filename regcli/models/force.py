@@ -27,6 +27,7 @@ class Pair:
         matrix: (3, 4) fixed voxel to moving voxel, where the transform is the identity.
         fixed_weight: (1, 1, I, J, K) in [0, 1], or None for one everywhere.
         moving_weight: (1, 1, i, j, k), or None for one everywhere.
+        features: What a network says of both, (1, C, ...) on their grids; None without one.
     """
 
     space: Space
@@ -35,6 +36,7 @@ class Pair:
     matrix: Tensor
     fixed_weight: Tensor | None = None
     moving_weight: Tensor | None = None
+    features: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,18 @@ class GaussNewtonForce:
     Attributes:
         similarities: Their energies are added.
         regularizer: Of the transform.
+        learned: Compares the pair's features, if it has any.
     """
 
     similarities: tuple[Similarity, ...]
     regularizer: Regularizer
+    learned: Similarity | None = None
 
     def problem(self, pair: Pair, transform: Transform) -> Problem:
         """The registration of one level as a problem for a solver."""
-        fixed = [s.describe(pair.fixed) for s in self.similarities]
-        moving = [s.describe(pair.moving) for s in self.similarities]
+        terms = [(s, s.describe(pair.fixed), s.describe(pair.moving)) for s in self.similarities]
+        if self.learned is not None and pair.features is not None:
+            terms.append((self.learned, *pair.features))
         space = pair.space
         stiffness = self.regularizer.stiffness(space.spacing)
         weight = pair.fixed_weight
@@ -71,7 +76,7 @@ class GaussNewtonForce:
             overlap = total(weight)
             weight.mul_((whole / torch.maximum(overlap, _LEAST_OVERLAP * whole)).to(weight))
             model: Quadratic | None = None
-            for similarity, f, m in zip(self.similarities, fixed, moving, strict=True):
+            for similarity, f, m in terms:
                 # most compare the image itself, which is moved already
                 seen = Moved(moved) if m is pair.moving else Moved(m, u, matrix, space.shape)
                 model = similarity.model(f, seen, weight, model)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from regcli.image import Box, Space
+from regcli.models.features import Described
 from regcli.models.force import GaussNewtonForce, Pair
 from regcli.models.pyramid import ROUNDING, Prepared
 from regcli.ops.memory import release
@@ -102,7 +103,12 @@ class Registration:
     dense: bool = True
 
     def run(
-        self, fixed: Prepared, moving: Prepared, affine: Tensor, watch: Watch
+        self,
+        fixed: Prepared,
+        moving: Prepared,
+        affine: Tensor,
+        watch: Watch,
+        features: tuple[Described, Described] | None = None,
     ) -> tuple[Tensor, Space, list[Trace]]:
         """Register, starting from the identity of the transform after an affine.
 
@@ -111,6 +117,8 @@ class Registration:
             moving: On its own grid, at full resolution.
             affine: A of phi(x) = A (T(x)), (4, 4) fixed world to moving world; T is solved for.
             watch: Progress and time limit.
+            features: What a network says of both, the moving image carried by the affine already;
+                for dense registrations.
 
         Returns:
             y, the grid that it belongs to, and what happened on each level.
@@ -132,6 +140,9 @@ class Registration:
             else:
                 y = self.transform.resize(y, space, pair.space)
             space = pair.space
+            if features is not None:
+                fixed_features, moving_features = (f.on(space) for f in features)
+                pair = replace(pair, features=(fixed_features, moving_features))
             problem = self.force.problem(pair, self.transform)
             done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
             going = watch.steps(self.name, done, share)
