@@ -35,7 +35,12 @@ SOLVERS: Table = {
     "relaxation": "regcli.solve.descent:Relaxation",
     "levenberg": "regcli.solve.descent:LevenbergMarquardt",
 }
-NETWORKS: Table = {"unet": "regcli.nets.unet:UNet"}
+NETWORKS: Table = {
+    "unet": "regcli.nets.unet:UNet",
+    "lku": "regcli.nets.lku:LKU",
+    "unet-e": "regcli.nets.encoders:UNetEncoders",
+    "lku-e": "regcli.nets.encoders:LKUEncoders",
+}
 MODELS: Table = {"classical": "regcli.models.presets:classical"}
 
 

@@ -105,13 +105,17 @@ def _weighted_sum(x: Tensor, share: Tensor) -> Tensor:
 
 
 class Kernel(nn.Conv3d):
-    """A 3^3 convolution; the edge is repeated outside, so background goes on as it is.
+    """A convolution of odd size; the edge is repeated outside, so background goes on as it is.
 
     With zeros outside, features would depend on how far away the edge of the grid is.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 3, stride, padding=1, bias=bias, padding_mode="replicate")
+    def __init__(
+        self, inputs: int, outputs: int, stride: int = 1, *, size: int = 3, bias: bool = True
+    ) -> None:
+        super().__init__(
+            inputs, outputs, size, stride, size // 2, bias=bias, padding_mode="replicate"
+        )
 
 
 class Convolution(nn.Module):
