@@ -44,7 +44,7 @@ def train_types(
     going: Callable[[], bool],
     tell: Callable[[str], None],
 ) -> Path:
-    """Train, or go on where `run` left off; returns the best weights' file.
+    """Train, or go on where `run` left off; returns the best weights' path.
 
     Args:
         subjects: Label maps.
@@ -52,6 +52,9 @@ def train_types(
         run: Folder for last.safetensors, best.safetensors and train.csv.
         going: Asked before every step; False ends the run, which can then be resumed.
         tell: Takes a line about every validation.
+
+    Returns:
+        best.safetensors in `run`, which is there after the first validation.
     """
     torch.manual_seed(plan.seed)
     net = _network(plan, subjects.words)
