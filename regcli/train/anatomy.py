@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.image import Image, Space
+from regcli.image import Box, Image, Space
 from regcli.ops.filter import box_sum
 
 # FreeSurfer codes of the right side and of the left; one type serves both, so that mirrored
@@ -82,20 +82,12 @@ def anatomy(labels: Image, words: Vocabulary) -> Anatomy:
     """
     image = labels.canonical()
     places = np.searchsorted(words.codes, image.data[0].numpy()).astype(np.uint8)
-    shown = torch.from_numpy(places > 0)
-    start, stop = [], []
-    for axis in range(3):
-        others = [d for d in range(3) if d != axis]
-        line = shown.amax(dim=others).nonzero().flatten()
-        start.append(int(line[0]))
-        stop.append(int(line[-1]) + 1)
-    cut = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    shift = torch.eye(4, dtype=torch.float64)
-    shift[:3, 3] = torch.tensor(start, dtype=torch.float64)
-    indices = torch.from_numpy(places[cut].copy())[None, None]
-    i, j, k = indices.shape[2:]
-    space = Space((i, j, k), image.space.affine @ shift)
-    return Anatomy(space, indices, _brain(indices, words))
+    shown = torch.from_numpy(places > 0).nonzero()
+    i, j, k = shown.amin(dim=0).tolist()
+    stop_i, stop_j, stop_k = (shown.amax(dim=0) + 1).tolist()
+    box = Box(image.space, (i, j, k), (stop_i, stop_j, stop_k))
+    indices = box.cut(torch.from_numpy(places))[None, None]
+    return Anatomy(box.part, indices, _brain(indices, words))
 
 
 def _brain(indices: Tensor, words: Vocabulary) -> Tensor:

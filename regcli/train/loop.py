@@ -10,16 +10,18 @@ from pathlib import Path
 
 import torch
 
+from regcli.evaluate.metrics import dice
+from regcli.models.prepare import FOREGROUND
 from regcli.nets.base import FeatureNet
 from regcli.registry import NETWORKS, resolve
 from regcli.train.anatomy import Anatomy, Vocabulary
-from regcli.train.losses import dice_of_types, segmentation_loss
+from regcli.train.losses import segmentation_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.state import Averaged, read_state, write_state, write_tensors
 from regcli.train.synth import Drawing, draw, generator_of
 
+_COLUMNS = ["step", "loss", "gradient", "dice"]
 _VALIDATION = 1 << 20  # steps from here on draw what is validated: no training step sees it
-_SHOWN = 0.05  # of the range: what is darker is background
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,37 +69,49 @@ def train_types(
     last, best, log = (run / name for name in ("last.safetensors", "best.safetensors", "train.csv"))
     if last.exists():
         facts = read_state(last, net, averaged, optimizer)
-        _forget(log, facts["step"])
+    _forget(log, facts["step"])
     drawing = Drawing(spacing_mm=plan.spacing_mm, shape=plan.shape)
     began, rows = time.monotonic() - facts["seconds"], []
     for step in range(facts["step"], plan.steps):
         if not going():
             break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(plan, step)
-        generator = generator_of(plan.seed, step)
-        who = int(torch.randint(len(subjects.training), (), generator=generator))
-        sample = draw(subjects.training[who], subjects.words, drawing, generator)
-        scores = net(sample.image, sample.image > _SHOWN)
-        loss = segmentation_loss(scores, sample.types)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), plan.clip)
-        optimizer.step()
+        loss, norm = _learn(net, optimizer, subjects, plan, drawing, step)
         averaged.update(net, step)
-        rows.append([step, f"{float(loss.detach()):.5f}", f"{float(norm):.3f}", ""])
+        rows.append([step, f"{loss:.5f}", f"{norm:.3f}", ""])
         if (step + 1) % plan.validate_every == 0 or step + 1 == plan.steps:
-            dice = validate(averaged, subjects, plan, drawing)
+            score = validate(averaged, subjects, plan, drawing)
             seconds = time.monotonic() - began
-            rows[-1][-1] = f"{dice:.4f}"
-            facts |= {"step": step + 1, "seconds": seconds, "best": max(dice, facts["best"])}
-            if dice == facts["best"]:
+            rows[-1][-1] = f"{score:.4f}"
+            facts |= {"step": step + 1, "seconds": seconds, "best": max(score, facts["best"])}
+            if score == facts["best"]:
                 write_tensors(best, averaged.values, facts)
+            _append(log, rows)  # before the state: rows too many are forgotten, lost ones are lost
             write_state(last, net, averaged, optimizer, facts)
-            _append(log, rows)
             rows = []
-            tell(f"step {step + 1}: Dice of types {dice:.4f}, {seconds:.0f} s")
+            tell(f"step {step + 1}: Dice of types {score:.4f}, {seconds:.0f} s")
     return best
+
+
+def _learn(
+    net: FeatureNet,
+    optimizer: torch.optim.Optimizer,
+    subjects: Subjects,
+    plan: TrainPlan,
+    drawing: Drawing,
+    step: int,
+) -> tuple[float, float]:
+    """One step of the optimizer, on the sample that the step's number decides: loss, gradient."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(plan, step)
+    generator = generator_of(plan.seed, step)
+    who = int(torch.randint(len(subjects.training), (), generator=generator))
+    sample = draw(subjects.training[who], subjects.words, drawing, generator)
+    loss = segmentation_loss(net(sample.image, sample.image > FOREGROUND), sample.types)
+    optimizer.zero_grad()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), plan.clip)
+    optimizer.step()
+    return float(loss.detach()), float(norm)
 
 
 def learning_rate(plan: TrainPlan, step: int) -> float:
@@ -116,9 +130,10 @@ def validate(averaged: Averaged, subjects: Subjects, plan: TrainPlan, drawing: D
         for n in range(4 * len(subjects.validation)):
             who = subjects.validation[n % len(subjects.validation)]
             sample = draw(who, subjects.words, drawing, generator_of(0, _VALIDATION + n))
-            found = net(sample.image, sample.image > _SHOWN)[-1]
-            scores.append(dice_of_types(found, sample.types)[1:].nanmean())
-    return float(torch.stack(scores).mean())
+            found = net(sample.image, sample.image > FOREGROUND)[-1].argmax(dim=1)
+            overlap = dice(sample.types[0, 0], found[0])
+            scores.append(sum(overlap.values()) / max(len(overlap), 1))
+    return sum(scores) / max(len(scores), 1)
 
 
 def _network(plan: TrainPlan, words: Vocabulary) -> FeatureNet:
@@ -129,20 +144,16 @@ def _network(plan: TrainPlan, words: Vocabulary) -> FeatureNet:
 def _append(log: Path, rows: list[list]) -> None:
     new = not log.exists()
     with log.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", "loss", "gradient", "dice"])
-        writer.writerows(rows)
+        csv.writer(file).writerows([_COLUMNS, *rows] if new else rows)
 
 
 def _forget(log: Path, step: int) -> None:
-    """Drop rows of steps that a killed run logged but did not keep."""
+    """Keep the rows of the first steps, one each: a kill leaves more, and maybe a torn one."""
     if not log.exists():
         return
     with log.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    kept = [row for row in rows if int(row[0]) < step]
+        rows = list(csv.reader(file))[1:]
     aside = log.with_name(log.name + ".part")
     with aside.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *kept])
+        csv.writer(file).writerows([_COLUMNS, *rows[:step]])
     aside.replace(log)

@@ -36,16 +36,3 @@ def _one_level(scores: Tensor, types: Tensor) -> Tensor:
     there = (count > 0).to(dice)
     there[:, 0] = 0
     return (entropy + 1 - (dice * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)).mean()
-
-
-def dice_of_types(scores: Tensor, types: Tensor) -> Tensor:
-    """Dice of the most likely types, (C,), 0 to 1; nan for types that neither has.
-
-    Args:
-        scores: (1, C, I, J, K).
-        types: (1, 1, I, J, K) int64.
-    """
-    found, truth, n = scores.argmax(dim=1).flatten(), types.flatten(), scores.shape[1]
-    both = torch.bincount(truth[found == truth], minlength=n)
-    sizes = torch.bincount(found, minlength=n) + torch.bincount(truth, minlength=n)
-    return 2 * both / sizes

@@ -6,6 +6,7 @@ import torch
 from heads import CODES, subject
 from safetensors.torch import load_file
 
+from regcli.train import loop
 from regcli.train.anatomy import vocabulary
 from regcli.train.loop import Subjects, learning_rate, train_types
 from regcli.train.plan import TrainPlan
@@ -47,10 +48,26 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(subjects, tmp_path
 def test_rows_beyond_the_last_checkpoint_are_forgotten(subjects, tmp_path):
     train(subjects, tmp_path / "run", steps=2)
     with (tmp_path / "run" / "train.csv").open("a") as file:
-        file.write("2,9.9,9.9,\n3,9.9,9.9,\n")  # what a kill between two writes leaves
+        file.write("2,9.9,9.9,\n3,9.9,9.9,\n1")  # what a kill while writing leaves
     train(subjects, tmp_path / "run")
     assert [row[0] for row in rows(tmp_path / "run")[1:]] == [str(n) for n in range(6)]
     assert all(row[1] != "9.9" for row in rows(tmp_path / "run"))
+
+
+def test_a_kill_between_the_log_and_the_state_loses_nothing(subjects, tmp_path, monkeypatch):
+    train(subjects, tmp_path / "whole")
+
+    class KilledError(Exception):
+        pass
+
+    def kill(*_):
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(loop, "write_state", kill)
+        train(subjects, tmp_path / "killed")
+    train(subjects, tmp_path / "killed")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
 def test_the_loss_falls(subjects, tmp_path):

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from regcli.train.losses import dice_of_types, segmentation_loss
+from regcli.train.losses import segmentation_loss
 
 DRAW = torch.Generator().manual_seed(0)
 
@@ -44,12 +44,3 @@ def test_a_small_type_is_heard():
     right, wrong = levels(types, 3, 8.0), levels(types.clamp(max=1), 3, 8.0)
     gap = segmentation_loss(wrong, types) - segmentation_loss(right, types)
     assert float(gap) > 0.5  # though a single voxel in 729 differs
-
-
-def test_dice_of_types_counts_voxels():
-    truth = torch.tensor([0, 1, 1, 2]).view(1, 1, 4, 1, 1)
-    found = torch.tensor([0, 1, 2, 2])
-    scores = torch.nn.functional.one_hot(found, 4).T.view(1, 4, 4, 1, 1).to(torch.float32)
-    dice = dice_of_types(scores, truth)
-    torch.testing.assert_close(dice[:3], torch.tensor([1.0, 2 / 3, 2 / 3]))
-    assert math.isnan(dice[3])
