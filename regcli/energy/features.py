@@ -7,6 +7,8 @@ from torch import Tensor
 from regcli.energy.base import Similarity
 from regcli.ops.match import Moved, Quadratic, squares
 
+ONE = 255  # probability 1, as bytes hold it
+
 
 @dataclass(frozen=True)
 class Features(Similarity):
@@ -14,11 +16,9 @@ class Features(Similarity):
 
     Attributes:
         weight: Factor in a sum of similarities.
-        one: What stands for probability 1.
     """
 
     weight: float = 1.0
-    one: float = 255.0
 
     def describe(self, image: Tensor) -> Tensor:
         """See Similarity; a network has described what comes here already."""
@@ -28,4 +28,4 @@ class Features(Similarity):
         self, fixed: Tensor, moved: Moved, weight: Tensor, onto: Quadratic | None = None
     ) -> Quadratic:
         """See Similarity."""
-        return squares(moved, fixed, weight, self.weight / self.one**2, onto)
+        return squares(moved, fixed, weight, self.weight / ONE**2, onto)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regcli.energy.features import ONE
 from regcli.image import Space
 from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import Prepared
 from regcli.nets.base import FeatureNet, fitting
 from regcli.ops.sample import sample
-
-ONE = 255  # probability 1, as it is stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +26,11 @@ class Described:
     spaces: list[Space]
     levels: list[Tensor]
 
-    def on(self, space: Space, matrix: Tensor | None = None) -> Tensor:
+    def on(self, space: Space) -> Tensor:
         """The level with the most similar voxels, on another grid, its edge repeated outside.
 
         Args:
             space: Of the result.
-            matrix: (4, 4) world of `space` to this world; None for the identity.
 
         Returns:
             (1, C, I, J, K) uint8.
@@ -41,10 +39,9 @@ class Described:
         distance = [abs(math.log(math.prod(s.spacing) / wanted)) for s in self.spaces]
         best = distance.index(min(distance))
         own, level = self.spaces[best], self.levels[best]
-        if matrix is None and own.agrees(space):
+        if own.agrees(space):
             return level
-        world = space.affine if matrix is None else matrix @ space.affine
-        change = (torch.linalg.inv(own.affine) @ world)[:3]
+        change = (torch.linalg.inv(own.affine) @ space.affine)[:3]
         out = torch.empty(1, level.shape[1], *space.shape, dtype=torch.uint8, device=level.device)
         for channel in range(level.shape[1]):  # one at a time: floats take four times the memory
             values = level[:, channel : channel + 1].to(torch.float32)

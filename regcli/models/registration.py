@@ -11,13 +11,13 @@ from torch import Tensor
 from regcli.image import Box, Space
 from regcli.models.features import Described
 from regcli.models.force import GaussNewtonForce, Pair
+from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import ROUNDING, Prepared
 from regcli.ops.memory import release
 from regcli.solve.base import Solution, Solver
 from regcli.transforms.base import Transform
 
 _REGION_MM, _MARGIN_MM = 4.0, 6.0
-_SHOWN = 0.05  # of the robust range: what is darker is background
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def region(fixed: Prepared, moving: Prepared, affine: Tensor) -> Box:
         affine: (4, 4) fixed world to moving world.
     """
     coarse = fixed.at(_REGION_MM)
-    shown = (coarse.data > _SHOWN) | (moving.onto(coarse.space, affine).data > _SHOWN)
+    shown = (coarse.data > FOREGROUND) | (moving.onto(coarse.space, affine).data > FOREGROUND)
     if coarse.weight is not None:
         shown &= coarse.weight > 0
     start, stop = [], []

@@ -4,11 +4,11 @@ import phantoms
 import pytest
 import torch
 
-from regcli.energy.features import Features
+from regcli.energy.features import ONE, Features
 from regcli.energy.regularizers import Diffusion
 from regcli.evaluate.metrics import dice
 from regcli.image import Space
-from regcli.models.features import ONE, Described, describe, working_grid
+from regcli.models.features import Described, describe, working_grid
 from regcli.models.force import GaussNewtonForce
 from regcli.models.prepare import prepare
 from regcli.models.registration import Level, Registration, Watch
