@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+from volumes import windows_one_by_one
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":  # Triton's interpreter takes CPU tensors; it is chosen when Triton is imported
@@ -121,24 +122,6 @@ def test_half_features_are_summed_in_float32(body, dtype, last):
         )
     found = models(body, fixed, moving, weight, u)
     same(found, [t.cpu().double() for t in wanted])
-
-
-def windows_one_by_one(fixed, moved, weight, radius, floor):
-    """sum_x w (1 - rho) and the sums of w / |m|^2 over windows that hold a voxel, in float64."""
-    total, curvature = torch.zeros((), dtype=torch.float64), torch.zeros_like(weight)
-    for x in weight[0, 0].nonzero().tolist():
-        window = tuple(slice(max(c - radius, 0), c + radius + 1) for c in x)
-        f, m, w = (t[0, 0][window].flatten() for t in (fixed, moved, weight))
-        n = w.sum()
-        if float(n) < 2:
-            continue
-        f, m = f - (w * f).sum() / n, m - (w * m).sum() / n
-        ff, mm = (w * f * f).sum() + n * floor, (w * m * m).sum() + n * floor
-        fm = (w * f * m).sum() + n * floor
-        here = weight[0, 0][tuple(x)]
-        total = total + here * (1 - fm / (ff * mm).sqrt())
-        curvature[0, 0][window] += here / mm.detach()
-    return total, weight * curvature
 
 
 def correlated(fixed, moved, weight, radius, floor):

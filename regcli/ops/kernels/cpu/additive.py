@@ -1,15 +1,36 @@
 """From a model of composed steps to one of added steps: the map's Jacobian is taken out."""
 
 from regcli.ops.kernels.cpu.match import span
-from regcli.ops.kernels.cpu.slabs import kernel
+from regcli.ops.kernels.cpu.slabs import inline, kernel
+
+
+@inline
+def _inverse(j00, j01, j02, j10, j11, j12, j20, j21, j22):
+    """Of a matrix of 3 x 3, row by row; its determinant counts as 0.1 at least, or at most -0.1.
+
+    At a fold, the inverse means nothing.
+    """
+    c0, c1, c2 = j11 * j22 - j12 * j21, j02 * j21 - j01 * j22, j01 * j12 - j02 * j11
+    det = j00 * c0 + j10 * c1 + j20 * c2
+    scale = 1.0 / max(abs(det), 0.1)
+    if det < 0:
+        scale = -scale
+    return (
+        scale * c0,
+        scale * c1,
+        scale * c2,
+        scale * (j12 * j20 - j10 * j22),
+        scale * (j00 * j22 - j02 * j20),
+        scale * (j02 * j10 - j00 * j12),
+        scale * (j10 * j21 - j11 * j20),
+        scale * (j01 * j20 - j00 * j21),
+        scale * (j00 * j11 - j01 * j10),
+    )
 
 
 @kernel
 def additive(lo, hi, u, g, a, g_out, a_out):
-    """g_out = B^T g, a_out = B^T A B with B = (I + Du)^-1: the model for u + d instead.
-
-    |det(I + Du)| counts as 0.1 at least: at a fold the inverse means nothing.
-    """
+    """g_out = B^T g, a_out = B^T A B with B = (I + Du)^-1: the model for u + d instead."""
     for i in range(lo, hi):
         i0, i1, wi = span(i, u.shape[1])
         for j in range(u.shape[2]):
@@ -25,25 +46,8 @@ def additive(lo, hi, u, g, a, g_out, a_out):
                 j02 = wk * (u[0, i, j, k1] - u[0, i, j, k0])
                 j12 = wk * (u[1, i, j, k1] - u[1, i, j, k0])
                 j22 = 1 + wk * (u[2, i, j, k1] - u[2, i, j, k0])
-                b00, b01, b02 = (
-                    j11 * j22 - j12 * j21,
-                    j02 * j21 - j01 * j22,
-                    j01 * j12 - j02 * j11,
-                )
-                det = j00 * b00 + j10 * b01 + j20 * b02
-                scale = 1.0 / max(abs(det), 0.1)
-                if det < 0:
-                    scale = -scale
-                b00, b01, b02 = scale * b00, scale * b01, scale * b02
-                b10, b11, b12 = (
-                    scale * (j12 * j20 - j10 * j22),
-                    scale * (j00 * j22 - j02 * j20),
-                    scale * (j02 * j10 - j00 * j12),
-                )
-                b20, b21, b22 = (
-                    scale * (j10 * j21 - j11 * j20),
-                    scale * (j01 * j20 - j00 * j21),
-                    scale * (j00 * j11 - j01 * j10),
+                b00, b01, b02, b10, b11, b12, b20, b21, b22 = _inverse(
+                    j00, j01, j02, j10, j11, j12, j20, j21, j22
                 )
                 g0, g1, g2 = g[0, i, j, k], g[1, i, j, k], g[2, i, j, k]
                 g_out[0, i, j, k] = b00 * g0 + b10 * g1 + b20 * g2

@@ -68,6 +68,36 @@ def _lanes_along_j(ni, nj, nk, LANES: tl.constexpr, WALK: tl.constexpr):
     return lane - i * nk, i * nj * nk + lane - i * nk, lane < ni * nk, start
 
 
+@triton.jit
+def _lanes_along_i(nj, nk, LANES: tl.constexpr, WALK: tl.constexpr):
+    """A program's lanes (j, k), which of them exist, and the first i, a tile as before."""
+    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
+    return lane, lane < nj * nk, tl.zeros([LANES], tl.int32) + tl.program_id(1) * WALK
+
+
+@triton.jit
+def _passing(start, step, inside, n, RADIUS: tl.constexpr):
+    """What enters the windows at a step of a walk along an axis of n, what leaves, and whether."""
+    p = start + (step - RADIUS)
+    q = p - (2 * RADIUS + 1)
+    enters = inside & (p >= 0) & (p < n)
+    return p, q, enters, inside & (q >= 0) & (q >= start - RADIUS)
+
+
+@triton.jit
+def _six(w, f, m, row, k, nk, passes, zero, RADIUS: tl.constexpr):
+    """w, w f, w m, w f f, w m m, w f m of a row, summed over windows along k."""
+    a0, a1, a2, a3, a4, a5 = zero, zero, zero, zero, zero, zero
+    for t in tl.static_range(-RADIUS, RADIUS + 1):  # pyright: ignore[reportGeneralTypeIssues]
+        at, take = row + t, passes & (k + t >= 0) & (k + t < nk)
+        x = tl.load(w + at, mask=take, other=0.0)
+        y = tl.load(f + at, mask=take, other=0.0)
+        z = tl.load(m + at, mask=take, other=0.0)
+        xy, xz = x * y, x * z
+        a0, a1, a2, a3, a4, a5 = a0 + x, a1 + xy, a2 + xz, a3 + xy * y, a4 + xz * z, a5 + xy * z
+    return a0, a1, a2, a3, a4, a5
+
+
 @triton.jit(do_not_specialize=["ni", "nj", "nk"])
 def _products(
     w, f, m, sums, ni, nj, nk, RADIUS: tl.constexpr, LANES: tl.constexpr, WALK: tl.constexpr
@@ -78,39 +108,15 @@ def _products(
     zero, zeros = tl.zeros([LANES], tl.float32), tl.zeros([LANES], tl.float64)
     t0, t1, t2, t3, t4, t5 = zeros, zeros, zeros, zeros, zeros, zeros
     for step in range(0, tl.minimum(WALK, nj - tl.program_id(1) * WALK) + 2 * RADIUS):
-        # row p enters the windows, row q leaves them
-        p = start + (step - RADIUS)
-        q = p - (2 * RADIUS + 1)
-        enters = inside & (p >= 0) & (p < nj)
-        leaves = inside & (q >= 0) & (q >= start - RADIUS)
-        a0, a1, a2, a3, a4, a5 = zero, zero, zero, zero, zero, zero
-        b0, b1, b2, b3, b4, b5 = zero, zero, zero, zero, zero, zero
-        for t in tl.static_range(-RADIUS, RADIUS + 1):  # pyright: ignore[reportGeneralTypeIssues]
-            across = (k + t >= 0) & (k + t < nk)
-            at, take = column + p * nk + t, enters & across
-            x = tl.load(w + at, mask=take, other=0.0)
-            y = tl.load(f + at, mask=take, other=0.0)
-            z = tl.load(m + at, mask=take, other=0.0)
-            xy, xz = x * y, x * z
-            a0, a1, a2, a3, a4, a5 = a0 + x, a1 + xy, a2 + xz, a3 + xy * y, a4 + xz * z, a5 + xy * z
-            at, take = column + q * nk + t, leaves & across
-            x = tl.load(w + at, mask=take, other=0.0)
-            y = tl.load(f + at, mask=take, other=0.0)
-            z = tl.load(m + at, mask=take, other=0.0)
-            xy, xz = x * y, x * z
-            b0, b1, b2, b3, b4, b5 = b0 + x, b1 + xy, b2 + xz, b3 + xy * y, b4 + xz * z, b5 + xy * z
-        t0, t1 = (
-            t0 + a0.to(tl.float64) - b0.to(tl.float64),
-            t1 + a1.to(tl.float64) - b1.to(tl.float64),
-        )
-        t2, t3 = (
-            t2 + a2.to(tl.float64) - b2.to(tl.float64),
-            t3 + a3.to(tl.float64) - b3.to(tl.float64),
-        )
-        t4, t5 = (
-            t4 + a4.to(tl.float64) - b4.to(tl.float64),
-            t5 + a5.to(tl.float64) - b5.to(tl.float64),
-        )
+        p, q, enters, leaves = _passing(start, step, inside, nj, RADIUS)
+        a0, a1, a2, a3, a4, a5 = _six(w, f, m, column + p * nk, k, nk, enters, zero, RADIUS)
+        b0, b1, b2, b3, b4, b5 = _six(w, f, m, column + q * nk, k, nk, leaves, zero, RADIUS)
+        t0 += a0.to(tl.float64) - b0.to(tl.float64)
+        t1 += a1.to(tl.float64) - b1.to(tl.float64)
+        t2 += a2.to(tl.float64) - b2.to(tl.float64)
+        t3 += a3.to(tl.float64) - b3.to(tl.float64)
+        t4 += a4.to(tl.float64) - b4.to(tl.float64)
+        t5 += a5.to(tl.float64) - b5.to(tl.float64)
         j = p - RADIUS
         put = inside & (j >= start)
         target = sums + (column + j * nk)
@@ -133,10 +139,7 @@ def _spread(
     sums += channel
     total = tl.zeros([LANES], tl.float64)
     for step in range(0, tl.minimum(WALK, nj - tl.program_id(1) * WALK) + 2 * RADIUS):
-        p = start + (step - RADIUS)
-        q = p - (2 * RADIUS + 1)
-        enters = inside & (p >= 0) & (p < nj)
-        leaves = inside & (q >= 0) & (q >= start - RADIUS)
+        p, q, enters, leaves = _passing(start, step, inside, nj, RADIUS)
         a, b = tl.zeros([LANES], tl.float32), tl.zeros([LANES], tl.float32)
         for t in tl.static_range(-RADIUS, RADIUS + 1):  # pyright: ignore[reportGeneralTypeIssues]
             across = (k + t >= 0) & (k + t < nk)
@@ -163,10 +166,8 @@ def _coefficients(
 
     lost: each program's share of the energy.
     """
-    plane = nj * nk
-    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
-    inside, voxels = lane < plane, (ni * plane).to(tl.int64)
-    start = tl.zeros([LANES], tl.int32) + tl.program_id(1) * WALK
+    lane, inside, start = _lanes_along_i(nj, nk, LANES, WALK)
+    plane, voxels = nj * nk, (ni * nj * nk).to(tl.int64)
     loss, zeros, least = (
         tl.zeros([LANES], tl.float32),
         tl.zeros([LANES], tl.float64),
@@ -174,11 +175,7 @@ def _coefficients(
     )
     t0, t1, t2, t3, t4, t5 = zeros, zeros, zeros, zeros, zeros, zeros
     for step in range(0, tl.minimum(WALK, ni - tl.program_id(1) * WALK) + 2 * RADIUS):
-        # plane p enters the windows, plane q leaves them
-        p = start + (step - RADIUS)
-        q = p - (2 * RADIUS + 1)
-        enters = inside & (p >= 0) & (p < ni)
-        leaves = inside & (q >= 0) & (q >= start - RADIUS)
+        p, q, enters, leaves = _passing(start, step, inside, ni, RADIUS)
         n, gone = lane + p * plane, lane + q * plane
         t0 += _change(sums, n, gone, enters, leaves)
         t1 += _change(sums + voxels, n, gone, enters, leaves)
@@ -220,17 +217,12 @@ def _slopes(
     RADIUS: tl.constexpr, LANES: tl.constexpr, WALK: tl.constexpr,
 ):  # fmt: skip
     """dE/dm = -(f sum a - sum a mean(f) - m sum b + sum b mean(m)); curvature sum 1/|m|^2."""
-    plane = nj * nk
-    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
-    inside, voxels = lane < plane, (ni * plane).to(tl.int64)
-    start = tl.zeros([LANES], tl.int32) + tl.program_id(1) * WALK
+    lane, inside, start = _lanes_along_i(nj, nk, LANES, WALK)
+    plane, voxels = nj * nk, (ni * nj * nk).to(tl.int64)
     zeros = tl.zeros([LANES], tl.float64)
     t0, t1, t2, t3, t4 = zeros, zeros, zeros, zeros, zeros
     for step in range(0, tl.minimum(WALK, ni - tl.program_id(1) * WALK) + 2 * RADIUS):
-        p = start + (step - RADIUS)
-        q = p - (2 * RADIUS + 1)
-        enters = inside & (p >= 0) & (p < ni)
-        leaves = inside & (q >= 0) & (q >= start - RADIUS)
+        p, q, enters, leaves = _passing(start, step, inside, ni, RADIUS)
         n, gone = lane + p * plane, lane + q * plane
         t0 += _change(sums, n, gone, enters, leaves)
         t1 += _change(sums + voxels, n, gone, enters, leaves)

@@ -202,6 +202,20 @@ def _pull(image, u, moved, covered, ni, nj, nk, BLOCK: tl.constexpr):
     tl.store(covered + n, within(x, y, z, ni, nj, nk).to(tl.float32), mask=mask)
 
 
+@triton.jit
+def _cells(x, y, z, ni, nj, nk, C: tl.constexpr):
+    """Where the cells of positions begin, the steps to their upper corners, and the weights.
+
+    All (BLOCK, 1): the channels of a voxel lie side by side in tiles (BLOCK, WIDE).
+    """
+    p, s0, a = cell(x, ni)
+    q, s1, b = cell(y, nj)
+    r, s2, c = cell(z, nk)
+    lower = ((p * nj + q) * nk + r)[:, None].to(tl.int64) * C
+    s0, s1, s2 = (s0 * nj * nk)[:, None].to(tl.int64) * C, (s1 * nk)[:, None] * C, s2[:, None] * C
+    return lower, s0, s1, s2, a[:, None], b[:, None], c[:, None]
+
+
 @triton.jit(do_not_specialize=["ni", "nj", "nk", "i_out", "j_out", "k_out", "images"])
 def _warp(
     image, out, matrix, u, ni, nj, nk, i_out, j_out, k_out, images,
@@ -217,16 +231,10 @@ def _warp(
     take = mask if BORDER else mask & within(x, y, z, ni, nj, nk)
     if NEAREST:
         x, y, z = tl.floor(x + 0.5), tl.floor(y + 0.5), tl.floor(z + 0.5)
-    p, s0, a = cell(x, ni)
-    q, s1, b = cell(y, nj)
-    r, s2, c = cell(z, nk)
+    source, s0, s1, s2, a, b, c = _cells(x, y, z, ni, nj, nk, C)
     image += tl.minimum(batch, images - 1) * (ni * nj * nk).to(tl.int64) * C
     out += batch * voxels * C
-    # the channels of a voxel side by side: tiles (BLOCK, WIDE)
-    source = ((p * nj + q) * nk + r)[:, None].to(tl.int64) * C
     target = n[:, None].to(tl.int64) * C
-    s0, s1, s2 = (s0 * nj * nk)[:, None].to(tl.int64) * C, (s1 * nk)[:, None] * C, s2[:, None] * C
-    a, b, c = a[:, None], b[:, None], c[:, None]
     for first in range(0, C, WIDE):
         channel = first + tl.arange(0, WIDE)[None, :]
         lanes = take[:, None] & (channel < C)
@@ -255,15 +263,10 @@ def _scatter(
     mask = n < i_out * j_out * k_out
     u += batch * 3 * voxels
     x, y, z = _positions(matrix, u, n, i, j, k, voxels, mask, HAS_MATRIX, HAS_FIELD)
-    p, s0, a = cell(x, ni)
-    q, s1, b = cell(y, nj)
-    r, s2, c = cell(z, nk)
+    lower, s0, s1, s2, a, b, c = _cells(x, y, z, ni, nj, nk, C)
     out += batch * (ni * nj * nk).to(tl.int64) * C
     values += batch * voxels * C
-    lower = ((p * nj + q) * nk + r)[:, None].to(tl.int64) * C
     source = n[:, None].to(tl.int64) * C
-    s0, s1, s2 = (s0 * nj * nk)[:, None].to(tl.int64) * C, (s1 * nk)[:, None] * C, s2[:, None] * C
-    a, b, c = a[:, None], b[:, None], c[:, None]
     for first in range(0, C, WIDE):
         channel = first + tl.arange(0, WIDE)[None, :]
         lanes = mask[:, None] & (channel < C)
