@@ -200,6 +200,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
+    # an unknown name or index, torch without CUDA, a kind of device without tensors: in this order
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(
             f"There is no device '{name}' on this machine.", "Use --device auto or --device cpu."

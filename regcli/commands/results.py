@@ -23,6 +23,7 @@ from regcli.io.learn2reg import write_learn2reg
 from regcli.io.nifti import ImageFile, read_header, write_image
 from regcli.io.outputs import OutputFolder
 from regcli.models.prepare import foreground
+from regcli.models.registration import Trace
 from regcli.ops.field import lengths
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.ops.memory import release
@@ -49,17 +50,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "after": result.warp,
     }
     mask = foreground(fixed) if inputs.masks.fixed is None else inputs.masks.fixed[0] > 0
-    everywhere = Image(torch.ones_like(moving.data, dtype=torch.uint8), moving.space)
-    covered = result.warp.apply(everywhere, fixed.space, "nearest").data[0] > 0
-    if not bool((mask & covered).any()):
-        raise InputError(
-            "Nothing of the moving image lies on the fixed one after the registration.",
-            "Use --init auto; if that was used, check both images (regcli info) and the masks.",
-        )
-    similarity = similarity_report(
-        fixed, moving, stages, mask & covered, covered, cross=result.metrics == CROSS
-    )
-    similarity["coverage_percent"] = 100 * float(covered[mask].float().mean())
+    similarity = _similarity(fixed, moving, stages, mask, cross=result.metrics == CROSS)
     u, points = result.warp.displacement, inputs.points
     report: dict[str, Any] = {
         "version": regcli.__version__,
@@ -81,17 +72,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "similarity": similarity,
         "jacobian": None if u is None else jacobian_summary(u, fixed.space, mask),
         "inverse": _inverse_report(result, mask),
-        "solver": [
-            {
-                "stage": t.stage,
-                "level": t.level,
-                "shape": list(t.shape),
-                "steps": t.solution.steps,
-                "converged": t.solution.converged,
-                "residuals": t.solution.residuals,
-            }
-            for t in result.traces
-        ],
+        "solver": [_level(trace) for trace in result.traces],
         "labels": labels_report(*inputs.labels, stages) if inputs.labels else None,
         "points": None
         if points is None
@@ -102,6 +83,33 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
     }
     report["verdict"] = verdict(report, diffeo=job.recipe.transform.startswith("diffeo"))
     return report
+
+
+def _similarity(
+    fixed: Image, moving: Image, stages: dict[str, Warp], mask: Tensor, *, cross: bool
+) -> dict[str, Any]:
+    """Likeness where the moving image has voxels, and how much of the mask that is."""
+    everywhere = Image(torch.ones_like(moving.data, dtype=torch.uint8), moving.space)
+    covered = stages["after"].apply(everywhere, fixed.space, "nearest").data[0] > 0
+    if not bool((mask & covered).any()):
+        raise InputError(
+            "Nothing of the moving image lies on the fixed one after the registration.",
+            "Use --init auto; if that was used, check both images (regcli info) and the masks.",
+        )
+    report = similarity_report(fixed, moving, stages, mask & covered, covered, cross=cross)
+    return report | {"coverage_percent": 100 * float(covered[mask].float().mean())}
+
+
+def _level(trace: Trace) -> dict[str, Any]:
+    """What happened on one level."""
+    return {
+        "stage": trace.stage,
+        "level": trace.level,
+        "shape": list(trace.shape),
+        "steps": trace.solution.steps,
+        "converged": trace.solution.converged,
+        "residuals": trace.solution.residuals,
+    }
 
 
 def _inverse_report(result: Result, mask: Tensor) -> dict[str, float]:

@@ -2,8 +2,6 @@
 
 import hashlib
 import itertools
-import os
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -27,8 +25,6 @@ from nibabel.orientations import inv_ornt_aff
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.image import Image, Storage
 from regcli.io.nifti import read_header, read_image, write_image
-
-DATA = Path(os.environ.get("REGCLI_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def test_space_and_voxels_equal_itks(grid, tmp_path):
@@ -313,10 +309,8 @@ def test_detached_headers_are_read_with_their_data(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["heads/mni152_2mm_T1w.nii.gz", "heads/subject_2mm_T1w.nii.gz"])
-def test_real_heads_equal_itks(name):
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"no {path}; set REGCLI_DATA")
+def test_real_heads_equal_itks(name, data):
+    path = data / name
     ours, oracle = read_image(path).image, sitk.ReadImage(str(path))
     np.testing.assert_allclose(ours.space.affine, itk_affine(oracle), atol=1e-4)
     assert np.array_equal(ours.data[0], sitk.GetArrayFromImage(oracle).T)
