@@ -35,6 +35,13 @@ SOLVERS: Table = {
     "relaxation": "regcli.solve.descent:Relaxation",
     "levenberg": "regcli.solve.descent:LevenbergMarquardt",
 }
+ADJOINTS: Table = {
+    "gn-ift": "regcli.solve.adjoint:GaussNewtonIFT",
+    "ift": "regcli.solve.adjoint:IFT",
+    "phantom": "regcli.solve.adjoint:Phantom",
+    "jfb": "regcli.solve.adjoint:JacobianFree",
+    "unroll": "regcli.solve.adjoint:Unroll",
+}
 NETWORKS: Table = {
     "unet": "regcli.nets.unet:UNet",
     "lku": "regcli.nets.lku:LKU",

@@ -4,9 +4,15 @@ At the optimum u of E(u) = scale/2 sum_x w |M(x + u(x)) - F(x)|^2 + u . R u / 2 
 So for a loss T(u), with v = dT/du and H the energy's Hessian, dT/dM = -d<p, dE/du>/dM where
 H p = v, and likewise for F. No step of the solver is remembered.
 
+Adjoints differ in their p, and not in its direction alone: `Phantom` gives a part of its length,
+`JacobianFree` a small one. Learning rates and loss weights do not carry over between them.
+
 Source: Bai et al., Deep Equilibrium Models, NeurIPS 2019; Jena et al., DIO, 2025.
 """
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +20,13 @@ import torch
 from torch import Tensor
 
 from regcli.ops.match import Quadratic, exact_squares
-from regcli.ops.newton import solve
+from regcli.ops.newton import diffuse, solve
 from regcli.ops.sample import sample, scatter
+from regcli.ops.totals import total
+from regcli.solve.curvature import force_and_blocks, inverse, residual_blocks, times
 
 _STEP = 0.01  # voxels: the longest that p is walked for its directional derivative
+_ROUNDING = 1e-6  # of the residual: as far as float32 goes
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +44,28 @@ class Energy:
     scale: float = 1.0
 
 
+class Adjoint(ABC):
+    """A way for gradients to pass from a displacement to the features that it matches."""
+
+    @abstractmethod
+    def attach(self, displacement: Tensor, moving: Tensor, fixed: Tensor, energy: Energy) -> Tensor:
+        """The displacement, with gradients for the features.
+
+        Args:
+            displacement: u, (1, 3, I, J, K) voxels: the optimum, without a graph; for `Unroll`,
+                where to start.
+            moving: M, (1, C, I, J, K).
+            fixed: F, (1, C, I, J, K).
+            energy: Its terms.
+
+        Returns:
+            u again, but for `Unroll`. Its backward pass takes memory for a few volumes of
+            features, whatever the number of steps that led to u.
+        """
+
+
 @dataclass(frozen=True)
-class GaussNewtonIFT:
+class GaussNewtonIFT(Adjoint):
     """The implicit function theorem with the Gauss-Newton Hessian, solved by conjugate gradients.
 
     Leaving out the Hessian's part that the residual scales costs little: ten iterations give
@@ -51,48 +80,196 @@ class GaussNewtonIFT:
     damping: float = 1e-3
 
     def attach(self, displacement: Tensor, moving: Tensor, fixed: Tensor, energy: Energy) -> Tensor:
-        """The displacement, with gradients for the features.
+        """See Adjoint."""
+        return _attach(displacement, moving, fixed, energy, self._preimage)
 
-        Args:
-            displacement: u, (1, 3, I, J, K) voxels, the optimum; without a graph.
-            moving: M, (1, C, I, J, K).
-            fixed: F, (1, C, I, J, K).
-            energy: Its terms.
-
-        Returns:
-            u again; its backward pass takes memory for a few volumes of features, whatever the
-            number of steps that led to u.
-        """
-        return _Implicit.apply(moving, fixed, displacement.detach(), energy, self)
-
-    def preimage(self, v: Tensor, u: Tensor, M: Tensor, F: Tensor, energy: Energy) -> Tensor:
-        """p of H p = v: (1, 3, I, J, K)."""
+    def _preimage(self, v: Tensor, u: Tensor, M: Tensor, F: Tensor, energy: Energy) -> Tensor:
         model = exact_squares(M, F, u, energy.weight, energy.scale)
         system = Quadratic(model.value, -v, model.A)
         return solve(system, torch.zeros_like(u), energy.stiffness, self.damping, self.iterations)
 
 
+@dataclass(frozen=True)
+class IFT(Adjoint):
+    """The implicit function theorem with the exact Hessian, solved by least residuals.
+
+    Worth its cost where the residual is large. Away from a minimum the Hessian may have negative
+    eigenvalues: unlike conjugate gradients, least residuals (MINRES) do not mind them.
+
+    Attributes:
+        iterations: Of least residuals.
+    """
+
+    iterations: int = 20
+
+    def attach(self, displacement: Tensor, moving: Tensor, fixed: Tensor, energy: Energy) -> Tensor:
+        """See Adjoint."""
+        return _attach(displacement, moving, fixed, energy, self._preimage)
+
+    def _preimage(self, v: Tensor, u: Tensor, M: Tensor, F: Tensor, energy: Energy) -> Tensor:
+        return _minres(_hessian(u, M, F, energy), v, self.iterations)
+
+
+@dataclass(frozen=True)
+class Phantom(Adjoint):
+    """The gradient of some steps of relaxation taken at the optimum, without their graph.
+
+    A step is u <- u - rate B^-1 dE/du, with B the 3 x 3 blocks of the Gauss-Newton Hessian. Its
+    derivative at the optimum is I - rate B^-1 H, so p is the first terms of the Neumann series of
+    H^-1 v: p = sum_{k < steps} (I - rate B^-1 H)^k rate B^-1 v. The fewer, the shorter; and where H
+    has a negative eigenvalue, as away from a minimum, the series grows instead of converging.
+
+    Attributes:
+        steps: Terms of the series.
+        rate: Of a step; from 1 on, checkerboards grow.
+
+    Source: Geng et al., On Training Implicit Models, NeurIPS 2021.
+    """
+
+    steps: int = 5
+    rate: float = 0.8
+
+    def attach(self, displacement: Tensor, moving: Tensor, fixed: Tensor, energy: Energy) -> Tensor:
+        """See Adjoint."""
+        return _attach(displacement, moving, fixed, energy, self._preimage)
+
+    def _preimage(self, v: Tensor, u: Tensor, M: Tensor, F: Tensor, energy: Energy) -> Tensor:
+        H = _hessian(u, M, F, energy)
+        p = torch.zeros_like(v)
+        for _ in range(self.steps):
+            p = p + self.rate * H.precondition(v - H.times(p))
+        return p
+
+
+@dataclass(frozen=True)
+class JacobianFree(Adjoint):
+    """`Phantom` with one step: Jacobian-free backpropagation.
+
+    Attributes:
+        rate: Of the step.
+
+    Source: Fung et al., JFB, AAAI 2022.
+    """
+
+    rate: float = 0.8
+
+    def attach(self, displacement: Tensor, moving: Tensor, fixed: Tensor, energy: Energy) -> Tensor:
+        """See Adjoint."""
+        return Phantom(1, self.rate).attach(displacement, moving, fixed, energy)
+
+
+@dataclass(frozen=True)
+class Unroll(Adjoint):
+    """Backpropagation through every step of the relaxation of `Phantom`: what others approximate.
+
+    It solves rather than takes a solution: `attach` starts from the displacement given, say zero
+    or a coarser level's, returns where the steps end, and lets gradients pass to the start too.
+    Memory grows with the steps.
+
+    Attributes:
+        steps: Of relaxation.
+        rate: Of a step.
+    """
+
+    steps: int = 30
+    rate: float = 0.8
+
+    def attach(self, displacement: Tensor, moving: Tensor, fixed: Tensor, energy: Energy) -> Tensor:
+        """See Adjoint and Unroll."""
+        u = displacement
+        for _ in range(self.steps):
+            g, A = force_and_blocks(moving, fixed, u, energy.weight, energy.scale)
+            g = g + diffuse(u, energy.stiffness)[0]
+            u = u - self.rate * times(inverse(A, energy.stiffness), g)
+        return u
+
+
+@dataclass(frozen=True, eq=False)
+class _Hessian:
+    """The energy's exact one, where it was taken.
+
+    Attributes:
+        blocks: (1, 6, I, J, K) of the data term.
+        stiffness: (3, 3) of R.
+        inverse: (1, 6, I, J, K), B^-1.
+    """
+
+    blocks: Tensor
+    stiffness: Tensor
+    inverse: Tensor
+
+    def times(self, p: Tensor) -> Tensor:
+        return times(self.blocks, p) + diffuse(p, self.stiffness)[0]
+
+    def precondition(self, r: Tensor) -> Tensor:
+        return times(self.inverse, r)
+
+
+def _hessian(u: Tensor, M: Tensor, F: Tensor, energy: Energy) -> _Hessian:
+    A = exact_squares(M, F, u, energy.weight, energy.scale).A
+    S = residual_blocks(M, F, u, energy.weight, energy.scale)
+    return _Hessian(A + S, energy.stiffness, inverse(A, energy.stiffness))
+
+
+def _minres(H: _Hessian, v: Tensor, iterations: int) -> Tensor:
+    """p for which v - H p is least, as B^-1 measures it, in the Krylov space of B^-1 H and B^-1 v.
+
+    Lanczos makes H tridiagonal, Givens rotations (c, s) make that triangular.
+    """
+    p, w, w_before, q_before = (torch.zeros_like(v) for _ in range(4))
+    r, z = v, H.precondition(v)
+    beta = first = rest = _norm(r, z)
+    c, s, next_above, corner = -1.0, 0.0, 0.0, 0.0
+    for _ in range(iterations):
+        if rest <= _ROUNDING * first:
+            break
+        q, z = r / beta, z / beta
+        r = H.times(z) - beta * q_before
+        alpha = float(total(r * z))
+        r, q_before = r - alpha * q, q
+        above, turned = c * next_above + s * alpha, s * next_above - c * alpha
+        z_next = H.precondition(r)
+        beta = _norm(r, z_next)
+        last_corner, corner, next_above = corner, s * beta, -c * beta
+        gamma = max(math.hypot(turned, beta), 1e-30)
+        c, s = turned / gamma, beta / gamma
+        w, w_before = (z - last_corner * w_before - above * w) / gamma, w
+        p, rest, z = p + c * rest * w, s * rest, z_next
+    return p
+
+
+def _norm(r: Tensor, z: Tensor) -> float:
+    return math.sqrt(max(float(total(r * z)), 0))
+
+
+_Preimage = Callable[[Tensor, Tensor, Tensor, Tensor, Energy], Tensor]
+
+
+def _attach(u: Tensor, M: Tensor, F: Tensor, energy: Energy, preimage: _Preimage) -> Tensor:
+    return _Implicit.apply(M, F, u.detach().contiguous(), energy, preimage)
+
+
 class _Implicit(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, M: Tensor, F: Tensor, u: Tensor, energy: Energy, adjoint: GaussNewtonIFT
+        ctx: Any, M: Tensor, F: Tensor, u: Tensor, energy: Energy, preimage: _Preimage
     ) -> Tensor:
         ctx.save_for_backward(M, F, u)
-        ctx.energy, ctx.adjoint = energy, adjoint
+        ctx.energy, ctx.preimage = energy, preimage
         return u.clone()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         M, F, u = (t.detach() for t in ctx.saved_tensors)
         energy: Energy = ctx.energy
-        p = ctx.adjoint.preimage(grad_outputs[0].contiguous(), u, M, F, energy)
+        p = ctx.preimage(grad_outputs[0].contiguous(), u, M, F, energy)
         # <p, dE/du> as a difference of energies: its gradients are those of two plain energies
         reach = float(p.square().sum(dim=1).amax().sqrt())
-        if reach == 0:
-            return torch.zeros_like(M), torch.zeros_like(F), None, None, None
-        step = _STEP / reach
-        ahead, behind = u + step * p, u - step * p
-        pull = energy.weight * (energy.scale / (2 * step))
+        if not 0 < reach < math.inf:  # nothing to pass on, or not a number, which all shall see
+            return torch.full_like(M, 0 * reach), torch.full_like(F, 0 * reach), None, None, None
+        way = (_STEP / reach) * p
+        ahead, behind = u + way, u - way
+        pull = energy.weight * (energy.scale * reach / (2 * _STEP))
         r_ahead, r_behind = ((sample(M, w) - F).mul_(pull) for w in (ahead, behind))
         dF = r_ahead - r_behind
         dM = scatter(r_behind, behind).sub_(scatter(r_ahead, ahead))

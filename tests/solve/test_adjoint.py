@@ -1,64 +1,19 @@
-"""Implicit gradients against dense Hessians and against the whole solve."""
+"""Adjoints against dense Hessians, the whole solve, one another, and torchdeq."""
 
 import pytest
 import torch
+import torchdeq
+from equilibria import Dense, Pair, dense, flat, smooth
 
-from regcli.ops.filter import gaussian
-from regcli.ops.kernels import reference
-from regcli.ops.match import exact_squares
-from regcli.ops.newton import solve
-from regcli.ops.sample import sample
-from regcli.solve.adjoint import Energy, GaussNewtonIFT
+from regcli import registry
+from regcli.registry import ADJOINTS
+from regcli.solve.adjoint import Energy
 
-SHAPES = [(7, 8, 6), (13, 12, 1)]
-EYE = torch.eye(3, 4, dtype=torch.float64)
+SHAPES = [(6, 7, 5), (13, 12, 1)]
 
 
-def smooth(*shape, seed, sigma=1.5):
-    """Random, smooth, of deviation 1."""
-    draw = torch.Generator().manual_seed(seed)
-    x = gaussian(torch.randn(1, *shape, generator=draw), sigma)
-    return x / x.std()
-
-
-def flat(u):
-    """Displacements of a slice stay in its plane."""
-    if u.shape[4] == 1:
-        u[:, 2] = 0
-    return u
-
-
-class Pair:
-    """Features, a displacement between them, and their energy."""
-
-    def __init__(self, shape, *, noise=0.0, seed=0):
-        self.moving = smooth(4, *shape, seed=seed)
-        # between voxels: at their centres, the slope of linear interpolation jumps
-        wave = smooth(3, *shape, seed=seed + 1, sigma=2.0)
-        self.truth = flat(0.5 + 0.3 * wave / wave.abs().max())
-        self.fixed = sample(self.moving, self.truth) + noise * smooth(4, *shape, seed=seed + 2)
-        # the outermost voxels do not count: there, the slope of sampling jumps
-        weight = torch.zeros(1, 1, *shape)
-        i, j, k = (slice(1, -1) if n > 1 else slice(None) for n in shape)
-        weight[:, :, i, j, k] = 1
-        self.energy = Energy(weight, torch.full((3, 3), 0.05))
-
-    def optimum(self, moving=None, fixed=None, steps=60):
-        """Gauss-Newton to the end; the energy is nearly quadratic here."""
-        moving = self.moving if moving is None else moving
-        fixed = self.fixed if fixed is None else fixed
-        u = self.truth.clone()
-        for _ in range(steps):
-            model = exact_squares(moving, fixed, u, self.energy.weight, 1.0)
-            u = u + 0.7 * flat(solve(model, u, self.energy.stiffness, 1e-3, 40))
-        return u
-
-    def value(self, M, F, u):
-        """The energy in plain torch, float64."""
-        points = reference.positions(EYE, u, tuple(u.shape[2:]))
-        r = reference.linear(M, points) - F
-        rough = sum(u.diff(dim=axis).square().sum() for axis in (2, 3, 4)) * 0.05
-        return 0.5 * (self.energy.weight * r.square()).sum() + 0.5 * rough
+def build(spec):
+    return registry.build(ADJOINTS, spec)
 
 
 def gradients(pair, u, v, adjoint):
@@ -68,49 +23,171 @@ def gradients(pair, u, v, adjoint):
     return M.grad, F.grad
 
 
-def exact_gradients(pair, u, v):
-    """-d<p, dE/du> with p from the dense Hessian, all in float64."""
-    M, F, u = (t.double() for t in (pair.moving, pair.fixed, u))
-    solid = 3 if u.shape[4] > 1 else 2
-
-    def energy(x):
-        rest = torch.zeros(1, 3 - solid, *u.shape[2:], dtype=torch.float64)
-        return pair.value(M, F, torch.cat([x.view(1, solid, *u.shape[2:]), rest], dim=1))
-
-    x = u[:, :solid].flatten()
-    H = torch.autograd.functional.hessian(energy, x)
-    p = torch.linalg.solve(H, v[:, :solid].double().flatten())
-    M.requires_grad_()
-    F.requires_grad_()
-    x = x.clone().requires_grad_()
-    force = torch.autograd.grad(energy(x), x, create_graph=True)[0]
-    return [-g for g in torch.autograd.grad((p * force).sum(), (M, F))]
-
-
 def cosine(a, b):
     a, b = a.double().flatten(), b.double().flatten()
     return float(a @ b / (a.norm() * b.norm()))
 
 
+def difference(found, exact):
+    """Relative, of both features' gradients together."""
+    found, exact = (torch.cat([g.double().flatten() for g in gs]) for gs in (found, exact))
+    return float((found - exact).norm() / exact.norm())
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("noise", [0.0, 0.05])
-def test_ten_iterations_give_the_gradient_of_the_dense_hessian(shape, noise):
-    pair = Pair(shape, noise=noise)
-    u = pair.optimum()
-    v = flat(smooth(3, *shape, seed=5, sigma=1.0))
-    found = gradients(pair, u, v, GaussNewtonIFT(iterations=10))
-    for ours, exact in zip(found, exact_gradients(pair, u, v), strict=True):
+@pytest.mark.parametrize("noise", [0.0, 0.15])
+@pytest.mark.parametrize(
+    ("spec", "alike", "shortest"),
+    [
+        ("gn-ift", 0.98, 0.95),
+        ("ift", 0.999, 0.999),
+        ("phantom:steps=100", 0.999, 0.99),
+        ("phantom", 0.8, 0.3),
+        ("jfb", 0.6, 0.1),
+    ],
+)
+def test_gradients_are_as_near_those_of_the_dense_hessian_as_promised(
+    shape, noise, spec, alike, shortest
+):
+    case = dense(shape, noise)
+    found = gradients(case.pair, case.u, case.v, build(spec))
+    for ours, exact in zip(found, case.exact(), strict=True):
+        assert cosine(ours, exact) > alike
+        assert shortest < float(ours.norm() / exact.norm()) < 1.02
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ten_iterations_of_gauss_newton_give_a_cosine_of_99_where_residuals_are_small(shape):
+    case = dense(shape, 0.0)
+    found = gradients(case.pair, case.u, case.v, build("gn-ift:iterations=10"))
+    for ours, exact in zip(found, case.exact(), strict=True):
         assert cosine(ours, exact) > 0.99
-        assert 0.95 < float(ours.norm() / exact.norm()) < 1.05
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_exact_hessian_is_better_where_residuals_are_not_small(shape):
+    case = dense(shape, 0.15)
+    gauss, exact = (
+        difference(gradients(case.pair, case.u, case.v, build(spec)), case.exact())
+        for spec in ("gn-ift:iterations=40", "ift")
+    )
+    assert gauss > 0.1
+    assert exact < 0.01
+
+
+def test_negative_eigenvalues_do_no_harm():
+    """Away from any optimum, with a residual as large as the features."""
+    case = Dense(Pair((13, 12, 1), noise=1.0), steps=3)
+    values = torch.linalg.eigvalsh(case.H)
+    assert values[0] < -0.1
+    assert values[-1] > 0.1
+    found = gradients(case.pair, case.u, case.v, build("ift:iterations=200"))
+    assert difference(found, case.exact()) < 0.01
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_more_terms_come_nearer_to_the_exact_gradient(shape):
+    case = dense(shape, 0.15)
+    found = [
+        gradients(case.pair, case.u, case.v, build(f"phantom:steps={n}")) for n in (1, 5, 25, 125)
+    ]
+    far = [difference(g, case.exact()) for g in found]
+    assert far == sorted(far, reverse=True)
+    assert far[0] > 0.5
+    assert far[-1] < 0.01
+
+
+def test_a_series_that_diverged_is_no_number():
+    """Where the Hessian has negative eigenvalues."""
+    pair = Pair((13, 12, 1), noise=1.0)
+    u = pair.optimum(steps=3)
+    for gradient in gradients(pair, u, torch.ones_like(u), build("phantom:steps=500")):
+        assert gradient.isnan().all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("terms", [1, 3])
+def test_phantom_gradients_are_terms_of_the_neumann_series(shape, terms):
+    case = dense(shape, 0.15)
+    B, v, rate = case.preconditioner(), case.upstream(), 0.6
+    p = torch.zeros_like(v)
+    for k in range(terms):
+        term = rate * torch.linalg.solve(B, v)
+        for _ in range(k):
+            term = term - rate * torch.linalg.solve(B, case.H @ term)
+        p = p + term
+    found = gradients(case.pair, case.u, case.v, build(f"phantom:steps={terms},rate={rate}"))
+    assert difference(found, case.gradients(p)) < 2e-3
+
+
+def test_jacobian_free_is_one_step():
+    case = dense((13, 12, 1), 0.0)
+    for jfb, phantom in (("jfb", "phantom:steps=1"), ("jfb:rate=0.5", "phantom:steps=1,rate=0.5")):
+        pairs = zip(
+            *(gradients(case.pair, case.u, case.v, build(spec)) for spec in (jfb, phantom)),
+            strict=True,
+        )
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unrolling_at_the_optimum_is_the_phantom_gradient(shape):
+    case = dense(shape, 0.15)
+    unrolled, phantom = (
+        gradients(case.pair, case.u, case.v, build(f"{name}:steps=7"))
+        for name in ("unroll", "phantom")
+    )
+    assert difference(unrolled, phantom) < 0.01
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unrolling_until_it_stands_still_is_the_implicit_gradient(shape):
+    case = dense(shape, 0.15)
+    M, F = (t.clone().requires_grad_() for t in (case.pair.moving, case.pair.fixed))
+    out = build("unroll:steps=150").attach(case.pair.truth, M, F, case.pair.energy)
+    assert float((out - case.u).detach().abs().max()) < 1e-3
+    assert float((case.pair.truth - case.u).abs().max()) > 0.05
+    (out * case.v).sum().backward()
+    for unrolled, ours in zip(
+        (M.grad, F.grad), gradients(case.pair, case.u, case.v, build("ift")), strict=True
+    ):
+        assert cosine(unrolled, ours) > 0.999
+        assert 0.98 < float(unrolled.norm() / ours.norm()) < 1.02
+
+
+def test_gradients_pass_to_where_unrolling_starts_and_fade_with_its_steps():
+    case = dense((13, 12, 1), 0.0)
+    pair, sizes = case.pair, []
+    for steps in (1, 10, 100):
+        start = case.u.clone().requires_grad_()
+        out = build(f"unroll:steps={steps}").attach(start, pair.moving, pair.fixed, pair.energy)
+        (out * case.v).sum().backward()
+        sizes.append(float(start.grad.norm() / case.v.norm()))
+    assert 1 > sizes[0] > sizes[1] > sizes[2]
+    assert sizes[2] < 1e-3
+
+
+def test_torchdeq_finds_the_same_gradient_at_the_fixed_point_of_the_relaxation():
+    case = dense((13, 12, 1), 0.15)
+    pair, step = case.pair, build("unroll:steps=1")
+    M, F = (t.clone().requires_grad_() for t in (pair.moving, pair.fixed))
+    solvers = {"f_solver": "fixed_point_iter", "b_solver": "fixed_point_iter"}
+    limits = {"f_max_iter": 200, "b_max_iter": 200, "f_tol": 1e-5, "b_tol": 1e-5}
+    deq = torchdeq.get_deq(ift=True, **solvers, **limits)
+    (u,), _ = deq(lambda z: step.attach(z, M, F, pair.energy), pair.truth.clone())
+    (u * case.v).sum().backward()
+    torch.testing.assert_close(u.detach(), case.u, atol=1e-3, rtol=0)
+    ours = gradients(pair, case.u, case.v, build("ift"))
+    assert difference((M.grad, F.grad), ours) < 5e-3
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("which", ["moving", "fixed"])
-def test_the_gradient_is_the_change_of_the_whole_solve(shape, which):
-    pair = Pair(shape)
-    u = pair.optimum()
-    v = flat(smooth(3, *shape, seed=6, sigma=1.0))
-    dM, dF = gradients(pair, u, v, GaussNewtonIFT(iterations=40, damping=1e-6))
+@pytest.mark.parametrize("spec", ["gn-ift:iterations=40,damping=1e-6", "ift:iterations=40"])
+def test_the_gradient_is_the_change_of_the_whole_solve(shape, which, spec):
+    case = dense(shape, 0.0)
+    pair, v = case.pair, flat(smooth(3, *shape, seed=6, sigma=1.0))
+    dM, dF = gradients(pair, case.u, v, build(spec))
     direction = smooth(4, *shape, seed=7)
     reach = 0.01
     ends = []
@@ -122,37 +199,55 @@ def test_the_gradient_is_the_change_of_the_whole_solve(shape, which):
     assert predicted == pytest.approx(measured, rel=0.02)
 
 
-def test_weights_and_scale_count():
-    pair = Pair((7, 8, 6))
-    u, v = pair.optimum(), smooth(3, 7, 8, 6, seed=5)
-    half = torch.ones(1, 1, 7, 8, 6)
+@pytest.mark.parametrize("name", ADJOINTS)
+def test_weights_and_scale_count(name):
+    pair = Pair((6, 7, 5))
+    u, v = pair.truth, smooth(3, 6, 7, 5, seed=5)
+    half = torch.ones(1, 1, 6, 7, 5)
     half[:, :, :3] = 0
     pair.energy = Energy(half, pair.energy.stiffness, 2.0)
-    _, dF = gradients(pair, u, v, GaussNewtonIFT())
+    _, dF = gradients(pair, u, v, build(name))
     assert float(dF[:, :, :3].abs().max()) == 0
     assert float(dF[:, :, 3:].abs().max()) > 0
+    pair.energy = Energy(2 * half, pair.energy.stiffness, 1.0)
+    torch.testing.assert_close(gradients(pair, u, v, build(name))[1], dF)
 
 
-def test_no_gradient_gives_none():
-    pair = Pair((7, 8, 6))
-    dM, dF = gradients(pair, pair.truth, torch.zeros(1, 3, 7, 8, 6), GaussNewtonIFT())
+@pytest.mark.parametrize("name", ADJOINTS)
+def test_no_gradient_gives_none(name):
+    pair = Pair((6, 7, 5))
+    dM, dF = gradients(pair, pair.truth, torch.zeros(1, 3, 6, 7, 5), build(name))
     assert not dM.any()
     assert not dF.any()
 
 
-def test_the_graph_holds_the_features_and_nothing_of_the_solve():
-    """Bytes saved for the backward pass, whatever the number of steps that led to u."""
-    pair = Pair((7, 8, 6))
+def kept(adjoint, u, pair):
+    """Numbers in the memory that is held for the backward pass."""
     M, F = (t.clone().requires_grad_() for t in (pair.moving, pair.fixed))
-    saved = []
-    for steps in (2, 40):
-        kept = []
+    blocks = {}
 
-        def pack(t, kept=kept):
-            kept.append(t.numel())
-            return t
+    def pack(t):
+        blocks[t.untyped_storage().data_ptr()] = t.untyped_storage()
+        return t
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            GaussNewtonIFT().attach(pair.optimum(steps=steps), M, F, pair.energy)
-        saved.append(sum(kept))
-    assert saved[0] == saved[1] == M.numel() + F.numel() + pair.truth.numel()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        out = adjoint.attach(u, M, F, pair.energy)
+        out.sum().backward()
+    return sum(storage.nbytes() for storage in blocks.values()) // 4
+
+
+@pytest.mark.parametrize("option", ["gn-ift:iterations", "ift:iterations", "phantom:steps"])
+def test_the_graph_holds_the_features_and_nothing_of_the_solve(option):
+    pair = Pair((6, 7, 5))
+    expected = pair.moving.numel() + pair.fixed.numel() + pair.truth.numel()
+    for few, many in ((2, 3), (40, 50)):
+        u = pair.optimum(steps=few)
+        assert kept(build(f"{option}={many}"), u, pair) == expected
+        assert kept(build("jfb"), u, pair) == expected
+
+
+def test_the_graph_of_unrolling_grows_with_every_step():
+    pair = Pair((6, 7, 5))
+    sizes = [kept(build(f"unroll:steps={n}"), pair.truth, pair) for n in (4, 8, 12)]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+    assert sizes[1] - sizes[0] > 4 * 10 * pair.moving.numel()
