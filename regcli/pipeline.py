@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from regcli.choice import features
 from regcli.energy.base import Similarity
 from regcli.energy.information import MI
 from regcli.errors import InputError
@@ -17,7 +18,7 @@ from regcli.io.nifti import read_image
 from regcli.models.contrast import SAME_CONTRAST, local_correlation
 from regcli.models.linear import align, start
 from regcli.models.prepare import prepare, robust_range
-from regcli.models.presets import classical
+from regcli.models.presets import deformable, refinement
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch, region
 from regcli.ops.memory import release
@@ -50,7 +51,8 @@ class Result:
         inverse_error: (I, J, K) mm, of the inverse at every voxel of the fixed grid.
         moved: The moving image on the fixed grid.
         linear: (4, 4), the affine at the end of the linear stage.
-        metrics: Specs of what was compared in the last stage.
+        metrics: Specs of what was compared in the last stage, learned features not counted.
+        weights: Name and SHA-256 of the weights whose features were compared too, or None.
         traces: What happened on each level.
         seconds: Per part.
         notes: Decisions that were made, in words.
@@ -64,6 +66,7 @@ class Result:
     moved: Image
     linear: Tensor
     metrics: tuple[str, ...]
+    weights: tuple[str, str] | None
     traces: list[Trace]
     seconds: dict[str, float]
     notes: list[str] = field(default_factory=list)
@@ -112,29 +115,40 @@ def _register(
 ) -> Result:
     _check(fixed, moving, masks, recipe)
     notes: list[str] = []
-    affine, u, metrics, traces, seconds = _solve(
-        fixed, moving, recipe, masks, initial, watch, notes
-    )
+    found = _solve(fixed, moving, recipe, masks, initial, watch, notes)
     clock = time.monotonic()
-    warp = Warp(fixed.space, affine, u)
+    warp = Warp(fixed.space, found.affine, found.displacement)
     inverse, error = warp.inverse()
     moved = warp.apply(moving, fixed.space, interpolation_of(moving, recipe.interpolation))
-    seconds["apply"] = time.monotonic() - clock
+    found.seconds["apply"] = time.monotonic() - clock
     release()
-    timed_out = any(t.solution.stopped == "time" for t in traces)
+    timed_out = any(t.solution.stopped == "time" for t in found.traces)
     return Result(
         warp=warp,
         inverse=inverse,
         inverse_error=error,
         moved=moved,
-        linear=affine,
-        metrics=metrics,
-        traces=traces,
-        seconds=seconds,
+        linear=found.affine,
+        metrics=found.metrics,
+        weights=found.weights,
+        traces=found.traces,
+        seconds=found.seconds,
         notes=notes,
         warnings=["The time limit stopped the registration early."] if timed_out else [],
         stopped="time" if timed_out else "done",
     )
+
+
+@dataclass(eq=False)
+class _Found:
+    """The map so far; displacement in RAS mm on the fixed image's grid, None while it is linear."""
+
+    affine: Tensor
+    metrics: tuple[str, ...]
+    traces: list[Trace]
+    seconds: dict[str, float]
+    displacement: Tensor | None = None
+    weights: tuple[str, str] | None = None
 
 
 def _solve(
@@ -145,8 +159,7 @@ def _solve(
     initial: Tensor | None,
     watch: Watch,
     notes: list[str],
-) -> tuple[Tensor, Tensor | None, tuple[str, ...], list[Trace], dict[str, float]]:
-    """The affine, the displacement (RAS mm), the metrics, what happened, and seconds per stage."""
+) -> _Found:
     device, clock = choose_device(recipe.device), time.monotonic()
     ranges = [robust_range(i.data, m) for i, m in ((fixed, masks.fixed), (moving, masks.moving))]
     _check_ranges(ranges[0], ranges[1], masks)
@@ -158,20 +171,33 @@ def _solve(
     )
     family = recipe.transform if recipe.transform in LINEAR else "affine"
     affine, traces = _linear(fixed_ready, moving_ready, recipe, family, initial, watch, notes)
-    seconds = {"linear": time.monotonic() - clock, "solve": 0.0}
-    if recipe.transform in LINEAR:
-        return affine, None, recipe.metric, traces, seconds
+    seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
+    found = _Found(affine, recipe.metric, traces, seconds)
+    if recipe.transform in LINEAR and recipe.model != "dio":
+        return found
     clock = time.monotonic()
-    metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
-    registration = classical(recipe, similarities, fixed_ready)
     box = region(fixed_ready, moving_ready, affine)
     inner = fixed_ready.cropped(box)
-    y, space, deformable = registration.run(inner, moving_ready, affine, watch)
-    y = registration.transform.resize(y, space, inner.space)
-    y = registration.transform.extend(y, box)
-    u = _on_grid(y, fixed_ready.space, fixed.space)
-    seconds["solve"] = time.monotonic() - clock
-    return affine, u, metrics, traces + deformable, seconds
+    learned = features(recipe, inner, moving_ready, affine, notes)
+    pair = None if learned is None else learned.pair
+    found.weights = None if learned is None else (learned.learned.name, learned.learned.sha256)
+    found.seconds["features"] = time.monotonic() - clock
+    clock = time.monotonic()
+    if recipe.transform in LINEAR:
+        assert learned is not None
+        registration = refinement(family, learned.learned)
+        y, _, more = registration.run(inner, moving_ready, affine, watch, pair)
+        found.affine = affine @ y
+    else:
+        found.metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
+        registration = deformable(recipe, similarities, fixed_ready)
+        y, space, more = registration.run(inner, moving_ready, affine, watch, pair)
+        y = registration.transform.resize(y, space, inner.space)
+        y = registration.transform.extend(y, box)
+        found.displacement = _on_grid(y, fixed_ready.space, fixed.space)
+    found.traces += more
+    found.seconds["solve"] = time.monotonic() - clock
+    return found
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from regcli import registry
 from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
-MODELS = ("auto", "classical")
+MODELS = ("auto", "classical", "dio")
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 
 
@@ -21,7 +21,8 @@ class RegisterRecipe:
     """Everything that decides the result of a registration, but the images.
 
     Attributes:
-        model: "auto" or a name of registry.MODELS.
+        model: "classical", "dio" (learned features), or "auto": dio if weights suit the images.
+        weights: Name of shipped weights, or a path; empty for the default ones.
         transform: A spec of registry.TRANSFORMS; a deformable one follows the linear stages.
         init: "auto", "none", "header", "moments", or the path of a transform file.
         metric: "auto", or specs of registry.SIMILARITIES that are added.
@@ -31,13 +32,14 @@ class RegisterRecipe:
         levels: Shrink factors of the deformable levels, coarse to fine; empty for automatic.
         tol: Least relative decrease of the energy per step; 0 for automatic.
         interpolation: Of the moved image: "auto", "linear", "nearest", "label" or "cubic".
-        seed: Of everything random; nothing is, in a classical registration.
+        seed: Of everything random; nothing is, in a registration.
         deterministic: Whether to use only algorithms that repeat bit by bit.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: 0 for all cores.
     """
 
     model: str = "auto"
+    weights: str = ""
     transform: str = "diffeo"
     init: str = "auto"
     metric: tuple[str, ...] = ("auto",)
@@ -59,6 +61,10 @@ class RegisterRecipe:
             RecipeError: Naming what is allowed.
         """
         _one_of("model", self.model, MODELS)
+        if self.weights and self.model == "classical":
+            raise RecipeError(
+                "--weights has no effect with --model classical.", "Leave one of them out."
+            )
         name, _ = registry.parse(registry.TRANSFORMS, self.transform)
         if "auto" in self.metric and len(self.metric) > 1:
             raise RecipeError(

@@ -48,7 +48,6 @@ NETWORKS: Table = {
     "unet-e": "regcli.nets.encoders:UNetEncoders",
     "lku-e": "regcli.nets.encoders:LKUEncoders",
 }
-MODELS: Table = {"classical": "regcli.models.presets:classical"}
 
 
 def build(table: Table, spec: str) -> Any:

@@ -14,6 +14,7 @@ ops
 image
 transforms energy nets solve warp
 models io evaluate
+choice
 pipeline
 commands
 train batch

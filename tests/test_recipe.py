@@ -8,7 +8,8 @@ from regcli.errors import InputError, RecipeError
 from regcli.recipe import RegisterRecipe
 
 FULL = RegisterRecipe(
-    model="classical",
+    model="dio",
+    weights="some.safetensors",
     transform="diffeo:sigma=0.7",
     init="moments",
     metric=("lncc:radius=3", "mind"),
@@ -24,7 +25,8 @@ FULL = RegisterRecipe(
     threads=2,
 )
 TOML = """
-model = "classical"
+model = "dio"
+weights = "some.safetensors"
 transform = "diffeo:sigma=0.7"
 init = "moments"
 metric = ["lncc:radius=3", "mind"]

@@ -5,6 +5,7 @@ import pytest
 from regcli import registry
 from regcli.energy.base import Regularizer, Similarity
 from regcli.errors import RecipeError
+from regcli.solve.adjoint import Adjoint
 from regcli.solve.base import Solver
 from regcli.transforms.base import Transform
 
@@ -13,6 +14,7 @@ KINDS = {
     "SIMILARITIES": Similarity,
     "REGULARIZERS": Regularizer,
     "SOLVERS": Solver,
+    "ADJOINTS": Adjoint,
 }
 ENTRIES = [(table, name) for table in KINDS for name in getattr(registry, table)]
 
@@ -34,11 +36,6 @@ def test_every_option_is_set_by_its_own_name(table, name):
         value = field.default + 1
         built = registry.build(table, f"{name}:{field.name}={value}")
         assert built == dataclasses.replace(registry.build(table, name), **{field.name: value})
-
-
-@pytest.mark.parametrize("name", registry.MODELS)
-def test_every_model_resolves_to_a_function(name):
-    assert callable(registry.resolve(registry.MODELS, name)[0])
 
 
 def test_linear_names_are_transforms():

@@ -63,7 +63,14 @@ def register(
             parser=folder,
         ),
     ] = None,
-    model: Annotated[str | None, option("auto or classical.", "NAME", panel=_WHAT)] = None,
+    model: Annotated[
+        str | None,
+        option("auto, classical, or dio: with learned features.", "NAME", panel=_WHAT),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        option("Of the features: a name (regcli weights list) or a file.", "NAME", panel=_WHAT),
+    ] = None,
     transform: Annotated[
         str | None,
         option(
@@ -168,6 +175,7 @@ def register(
     verbosity = Verbosity.of(quiet, verbose)
     flags = {
         "model": model,
+        "weights": weights,
         "transform": transform,
         "init": init,
         "metric": None if metric is None else tuple(metric),

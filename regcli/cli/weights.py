@@ -17,9 +17,9 @@ EXAMPLES = """Examples:
 
   regcli weights list
 
-  regcli weights list --json
+  regcli weights show dio-brain
 
-  regcli weights list --json | python -m json.tool"""
+  regcli weights verify run/best.safetensors"""
 
 
 @app.callback()
@@ -32,7 +32,7 @@ def list_weights(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")] = False,
 ) -> None:
     """List the weights: name, size and SHA-256."""
-    from regcli.commands.weights import shipped
+    from regcli.io.weights import shipped
 
     found = shipped()
     if json_output:
@@ -45,3 +45,40 @@ def list_weights(
     for item in found:
         table.add_row(item.name, f"{item.megabytes:.1f}", item.sha256[:16])
     Console(highlight=False).print(table)
+
+
+@app.command(name="show", epilog=EXAMPLES)
+def show_weights(
+    weights: Annotated[str, typer.Argument(help="A name or a file.", metavar="NAME")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")] = False,
+) -> None:
+    """Show the card of weights: data, licence, recipe, results, limits."""
+    from regcli.io import weights as files
+
+    file = files.find(weights)
+    facts = files.facts(file.path)
+    if json_output:
+        emit(json.dumps(vars(file) | {"facts": facts}, indent=1))
+        return
+    emit(files.card(file) or f"{file.path} has no card beside it; its header says:")
+    told = ("model", "network", "channels", "spacing_mm", "gains", "step", "best", "seconds")
+    for name in told:
+        if name in facts:
+            emit(f"{name}: {facts[name]}")
+    emit(f"sha256: {file.sha256}")
+
+
+@app.command(name="verify", epilog=EXAMPLES)
+def verify_weights(
+    weights: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names or files; default all that come with regcli.", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Check that weights are whole: SHA-256, header, and values that fit the network."""
+    from regcli.choice import load
+    from regcli.io.weights import shipped
+
+    for name in weights or [file.name for file in shipped()]:
+        learned = load(name)
+        emit(f"{learned.name}: whole, SHA-256 {learned.sha256}")

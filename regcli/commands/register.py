@@ -172,7 +172,8 @@ def _memory_watched(inputs: Inputs) -> Iterator[None]:
 
 
 def _finish(report: dict[str, Any], clock: _Clock, result: Result) -> None:
-    seconds = clock.seconds | {"features": 0.0, "linear": result.seconds["linear"]}
+    parts = ("linear", "features")
+    seconds = clock.seconds | {name: result.seconds[name] for name in parts}
     seconds["solve"] = result.seconds["solve"] + result.seconds["apply"]
     seconds["total"] = time.monotonic() - clock.began
     order = ("read", "linear", "features", "solve", "write", "total")

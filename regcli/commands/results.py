@@ -62,7 +62,9 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "threads": torch.get_num_threads(),
         "fixed": _describe(inputs.fixed),
         "moving": _describe(inputs.moving),
-        "weights": None,
+        "weights": None
+        if result.weights is None
+        else dict(zip(("name", "sha256"), result.weights, strict=True)),
         "direction": "warp maps fixed world points to moving world points",
         "space": "LPS",
         "units": "mm",

@@ -10,8 +10,11 @@ from regcli.energy.features import ONE
 from regcli.image import Space
 from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import Prepared
+from regcli.models.weights import Learned
 from regcli.nets.base import FeatureNet, fitting
 from regcli.ops.sample import sample
+
+_MIDDLE = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +24,12 @@ class Described:
     Attributes:
         spaces: The grids of the levels, coarse to fine.
         levels: (1, C, I, J, K) uint8 each, probabilities times 255.
+        gains: Weight of each level in the energy.
     """
 
     spaces: list[Space]
     levels: list[Tensor]
+    gains: tuple[float, ...]
 
     def on(self, space: Space) -> Tensor:
         """The level with the most similar voxels, on another grid, its edge repeated outside.
@@ -35,10 +40,8 @@ class Described:
         Returns:
             (1, C, I, J, K) uint8.
         """
-        wanted = math.prod(space.spacing)
-        distance = [abs(math.log(math.prod(s.spacing) / wanted)) for s in self.spaces]
-        best = distance.index(min(distance))
-        own, level = self.spaces[best], self.levels[best]
+        number = self._nearest(space)
+        own, level = self.spaces[number], self.levels[number]
         if own.agrees(space):
             return level
         change = (torch.linalg.inv(own.affine) @ space.affine)[:3]
@@ -47,6 +50,21 @@ class Described:
             values = level[:, channel : channel + 1].to(torch.float32)
             out[:, channel] = sample(values, matrix=change, shape=space.shape)[:, 0].round_()
         return out
+
+    def gain(self, space: Space) -> float:
+        """Weight in the energy of what `on` gives for the same grid."""
+        return self.gains[self._nearest(space)]
+
+    def volumes(self) -> list[float]:
+        """mL of every type but the background, as the probabilities of the middle level add up."""
+        level, space = self.levels[_MIDDLE], self.spaces[_MIDDLE]
+        sums = level[0, 1:].flatten(1).sum(dim=1)  # of bytes, as int64
+        return (sums.double() * (math.prod(space.spacing) / ONE / 1000)).tolist()
+
+    def _nearest(self, space: Space) -> int:
+        wanted = math.prod(space.spacing)
+        distance = [abs(math.log(math.prod(s.spacing) / wanted)) for s in self.spaces]
+        return distance.index(min(distance))
 
 
 def working_grid(space: Space, spacing_mm: float, multiple: int) -> Space:
@@ -69,12 +87,33 @@ def working_grid(space: Space, spacing_mm: float, multiple: int) -> Space:
     return Space((shape[0], shape[1], shape[2]), space.affine @ index)
 
 
-def describe(net: FeatureNet, image: Prepared) -> Described:
+def describe_pair(
+    learned: Learned, fixed: Prepared, moving: Prepared, affine: Tensor
+) -> tuple[Described, Described]:
+    """What a network says of two images, each seen alone on the same isotropic grid.
+
+    Args:
+        learned: The network.
+        fixed: Image; the grid covers it.
+        moving: Image.
+        affine: (4, 4) fixed world to moving world: the moving image is carried by it.
+    """
+    grid = working_grid(fixed.space, learned.spacing_mm, learned.net.multiple)
+    still = torch.eye(4, dtype=torch.float64)
+    one, other = (
+        describe(learned.net, image.onto(grid, matrix), learned.gains)
+        for image, matrix in ((fixed, still), (moving, affine))
+    )
+    return one, other
+
+
+def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Described:
     """Probabilities of a network at every level.
 
     Args:
         net: In evaluation mode.
         image: On a working grid.
+        gains: Weight of each level in the energy.
     """
     # what the image does not cover shows nothing, as in training
     data = image.data if image.weight is None else image.data * image.weight
@@ -87,4 +126,4 @@ def describe(net: FeatureNet, image: Prepared) -> Described:
     for level in levels:
         i, j, k = level.shape[2:]
         spaces.append(image.space.resize((i, j, k)))
-    return Described(spaces, levels)
+    return Described(spaces, levels, gains)

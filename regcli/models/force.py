@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from regcli.energy.base import Regularizer, Similarity
+from regcli.energy.features import Features
 from regcli.image import Space
 from regcli.ops.match import Moved, Quadratic
 from regcli.ops.sample import sample, sample_covered
@@ -28,6 +29,7 @@ class Pair:
         fixed_weight: (1, 1, I, J, K) in [0, 1], or None for one everywhere.
         moving_weight: (1, 1, i, j, k), or None for one everywhere.
         features: What a network says of both, (1, C, ...) on their grids; None without one.
+        gain: Weight of the features in the energy.
     """
 
     space: Space
@@ -37,6 +39,7 @@ class Pair:
     fixed_weight: Tensor | None = None
     moving_weight: Tensor | None = None
     features: tuple[Tensor, Tensor] | None = None
+    gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,18 @@ class GaussNewtonForce:
     """Weighted similarities and a regularizer, as a least-squares problem.
 
     Attributes:
-        similarities: Their energies are added.
+        similarities: Their energies are added, and that of the pair's features, if it has any.
         regularizer: Of the transform.
-        learned: Compares the pair's features, if it has any.
     """
 
     similarities: tuple[Similarity, ...]
     regularizer: Regularizer
-    learned: Similarity | None = None
 
     def problem(self, pair: Pair, transform: Transform) -> Problem:
         """The registration of one level as a problem for a solver."""
         terms = [(s, s.describe(pair.fixed), s.describe(pair.moving)) for s in self.similarities]
-        if self.learned is not None and pair.features is not None:
-            terms.append((self.learned, *pair.features))
+        if pair.features is not None and pair.gain > 0:
+            terms.append((Features(pair.gain), *pair.features))
         space = pair.space
         stiffness = self.regularizer.stiffness(space.spacing)
         weight = pair.fixed_weight

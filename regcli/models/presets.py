@@ -1,4 +1,4 @@
-"""Wirings of the parts into models: the classical one compares intensities and descriptors."""
+"""Wirings of the parts into registrations: what is compared, on which levels, by which solver."""
 
 import math
 
@@ -8,9 +8,11 @@ from regcli.models.force import GaussNewtonForce
 from regcli.models.linear import typical_extent
 from regcli.models.pyramid import ROUNDING, Prepared
 from regcli.models.registration import Level, Registration
+from regcli.models.weights import Learned
 from regcli.recipe import RegisterRecipe
 from regcli.registry import REGULARIZERS, TRANSFORMS, build
-from regcli.solve.descent import Relaxation
+from regcli.solve.descent import LevenbergMarquardt, Relaxation
+from regcli.transforms.linear import Linear
 
 _COARSEST = 20  # voxels along an average axis: enough to see the lobes of a brain
 _STEPS = (40, 40, 20)  # of the coarsest levels; the last number serves all finer ones
@@ -18,10 +20,10 @@ _STEPS = (40, 40, 20)  # of the coarsest levels; the last number serves all fine
 _TOL, _TOL_COARSE = 1e-3, 1e-4
 
 
-def classical(
+def deformable(
     recipe: RegisterRecipe, similarities: tuple[Similarity, ...], fixed: Prepared
 ) -> Registration:
-    """The deformable stage without learned features.
+    """The deformable stage; learned features, if the pair has any, are added to what is compared.
 
     Args:
         recipe: Transform, regularizer, levels and stop rule.
@@ -42,6 +44,17 @@ def classical(
     transform = build(TRANSFORMS, recipe.transform)
     name = recipe.transform.partition(":")[0]
     return Registration(name, transform, GaussNewtonForce(similarities, regularizer), levels)
+
+
+def refinement(family: str, learned: Learned) -> Registration:
+    """A linear stage on learned features alone, after one on intensities.
+
+    Args:
+        family: Of linear maps.
+        learned: Whose features they are.
+    """
+    levels = tuple(Level(f * learned.spacing_mm, LevenbergMarquardt()) for f in (4, 2))
+    return Registration(family, Linear(family), GaussNewtonForce((), Diffusion()), levels)
 
 
 def automatic_levels(fixed: Prepared, count: int = 0) -> tuple[int, ...]:

@@ -141,8 +141,8 @@ class Registration:
                 y = self.transform.resize(y, space, pair.space)
             space = pair.space
             if features is not None:
-                fixed_features, moving_features = (f.on(space) for f in features)
-                pair = replace(pair, features=(fixed_features, moving_features))
+                one, other = (f.on(space) for f in features)
+                pair = replace(pair, features=(one, other), gain=features[0].gain(space))
             problem = self.force.problem(pair, self.transform)
             done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
             going = watch.steps(self.name, done, share)

@@ -19,6 +19,7 @@ from regcli.solve.descent import Relaxation
 from regcli.warp import Warp
 
 EYE = torch.eye(4, dtype=torch.float64)
+GAINS = (0.2, 0.3, 0.5)
 
 
 class Brightness(FeatureNet):
@@ -63,7 +64,7 @@ def test_the_working_grid_of_a_slice_is_a_slice():
 def test_levels_lie_where_the_network_says(space):
     grid = working_grid(space, 2.0, 4)
     image = phantoms.pair(grid).fixed
-    described = describe(Brightness(), prepare(image, None, torch.device("cpu")))
+    described = describe(Brightness(), prepare(image, None, torch.device("cpu")), GAINS)
     assert [level.dtype for level in described.levels] == [torch.uint8] * 3
     for s, level in zip(described.spaces, described.levels, strict=True):
         assert s.shape == tuple(level.shape[2:])
@@ -75,7 +76,7 @@ def test_levels_lie_where_the_network_says(space):
 def test_features_on_another_grid_are_those_of_the_same_place(space):
     wide = working_grid(space, 3.0, 4)
     levels = [wide.resize((wide.shape[0], wide.shape[1], wide.shape[2]))]
-    described = Described(levels, [ramp(wide).round().clamp(0, 255).to(torch.uint8)])
+    described = Described(levels, [ramp(wide).round().clamp(0, 255).to(torch.uint8)], (1.0,))
     found = described.on(space)[0, 0].to(torch.float64)
     wanted = ramp(space)[0, 0]
     kept = (wanted > 3) & (wanted < 252)
@@ -85,7 +86,7 @@ def test_features_on_another_grid_are_those_of_the_same_place(space):
 def test_features_are_taken_from_the_level_with_the_most_similar_voxels(space):
     grid = working_grid(space, 2.0, 4)
     described = describe(
-        Brightness(), prepare(phantoms.pair(grid).fixed, None, torch.device("cpu"))
+        Brightness(), prepare(phantoms.pair(grid).fixed, None, torch.device("cpu")), GAINS
     )
     for own, level in zip(described.spaces, described.levels, strict=True):
         assert described.on(own) is level
@@ -109,8 +110,8 @@ def test_features_alone_bring_a_pair_together(space, transform):
     features = []
     for labels in (pair.fixed_labels.canonical(), pair.moving_labels.canonical()):
         probabilities = (labels.data[:, None] == codes.view(1, -1, 1, 1, 1)) * ONE
-        features.append(Described([labels.space], [probabilities.to(torch.uint8)]))
-    force = GaussNewtonForce((), Diffusion(), Features())
+        features.append(Described([labels.space], [probabilities.to(torch.uint8)], (1.0,)))
+    force = GaussNewtonForce((), Diffusion())
     levels = (Level(min(space.spacing), Relaxation(20, 1e-4)),)
     registration = Registration(transform, build(TRANSFORMS, transform), force, levels)
     watch = Watch(lambda stage, share: None)

@@ -1,0 +1,38 @@
+"""Whether an image is of the kind that a network was trained on: measured by what it finds there.
+
+A network always answers. Shown a knee, one that learned brains finds a brain's structures in it,
+but not of a brain's sizes: so the volumes that it finds are compared with those that it finds in
+images like those it was trained on.
+"""
+
+import math
+from dataclasses import dataclass
+
+_SPREAD = 3.0  # standard deviations
+_LEAST_SD = 0.2  # of the logarithm: people differ that much, whoever was trained on
+LEAST_ML = 0.1  # less counts as this much, or a logarithm would not be finite
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What a network finds in images of its kind, by type, the background left out.
+
+    Attributes:
+        means: Of the logarithm of the volume in mL.
+        deviations: Its standard deviation.
+    """
+
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+    def share(self, found: list[float]) -> float:
+        """Share of the types whose volume is one that images of this kind have.
+
+        Args:
+            found: mL, by type.
+        """
+        fits = [
+            abs(math.log(max(ml, LEAST_ML)) - mean) < _SPREAD * max(sd, _LEAST_SD)
+            for ml, mean, sd in zip(found, self.means, self.deviations, strict=True)
+        ]
+        return sum(fits) / len(fits)

@@ -1,0 +1,107 @@
+"""Learned: a trained network and what must be known to use it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from regcli.errors import RegcliError, WeightsError
+from regcli.models.trust import Volumes
+from regcli.nets.base import FeatureNet
+from regcli.registry import NETWORKS, parse, resolve
+
+_KIND = "dio"
+_FINEST_MM, _COARSEST_MM = 0.1, 20.0
+_LEVELS = 3
+_VOLUMES = ("means", "deviations")
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A feature network with its weights.
+
+    Attributes:
+        name: Of the file.
+        sha256: Of the file.
+        net: In evaluation mode.
+        spacing_mm: Voxel size that it was trained on.
+        gains: Weight of its features in the energy, on its levels 4, 2 and 1.
+        usual: What it finds in images of its kind.
+    """
+
+    name: str
+    sha256: str
+    net: FeatureNet
+    spacing_mm: float
+    gains: tuple[float, ...]
+    usual: Volumes
+
+
+def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> Learned:
+    """A network as a file of weights describes it.
+
+    Args:
+        name: Of the file.
+        sha256: Of the file.
+        facts: What its header says: model, network, channels, spacing_mm, gains, volumes.
+        values: numpy arrays by the names of the network's state.
+
+    Raises:
+        WeightsError: If they are another kind of weights, or do not fit each other.
+    """
+    if facts.get("model") != _KIND:
+        raise WeightsError(
+            f"'{name}' holds weights of model '{facts.get('model')}', not {_KIND}.",
+            f"Give weights that regcli train --model {_KIND} wrote.",
+        )
+    try:
+        spacing_mm = float(facts["spacing_mm"])
+        gains = tuple(float(gain) for gain in facts["gains"])
+        usual = Volumes(*(tuple(float(v) for v in facts["volumes"][key]) for key in _VOLUMES))
+        net = network(str(facts["network"]), int(facts["channels"]))
+    except (KeyError, TypeError, ValueError, RegcliError) as error:
+        raise _damaged(name) from error
+    types = {len(usual.means), len(usual.deviations)}
+    if (
+        not _FINEST_MM < spacing_mm < _COARSEST_MM
+        or len(gains) != _LEVELS
+        or min(gains) < 0
+        or types != {net.channels - 1}
+    ):
+        raise _damaged(name)
+    _fill(net, values, name)
+    return Learned(name, sha256, net.eval(), spacing_mm, gains, usual)
+
+
+def network(spec: str, channels: int) -> FeatureNet:
+    """A network of the registry, with random weights.
+
+    Args:
+        spec: Of registry.NETWORKS.
+        channels: Of every level.
+
+    Raises:
+        RecipeError: If there is no such network.
+    """
+    name, _ = parse(NETWORKS, spec)
+    target, options = resolve(NETWORKS, name)
+    return target(channels, **options)
+
+
+def _fill(net: FeatureNet, values: dict[str, np.ndarray], name: str) -> None:
+    own = net.state_dict()
+    same = own.keys() == values.keys() and all(
+        tuple(own[key].shape) == value.shape and bool(np.isfinite(value).all())
+        for key, value in values.items()
+    )
+    if not same:
+        raise _damaged(name)
+    net.load_state_dict({key: torch.from_numpy(value) for key, value in values.items()})
+
+
+def _damaged(name: str) -> WeightsError:
+    return WeightsError(
+        f"The weights '{name}' are damaged: their values do not fit what the header says.",
+        "Use the original file, or train again.",
+    )

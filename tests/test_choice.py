@@ -1,0 +1,83 @@
+import math
+
+import phantoms
+import pytest
+import torch
+from weightfiles import write_weights
+
+from regcli import choice
+from regcli.errors import InputError, WeightsError
+from regcli.image import Space
+from regcli.io import weights as files
+from regcli.models.prepare import prepare
+from regcli.recipe import RegisterRecipe
+
+EYE = torch.eye(4, dtype=torch.float64)
+WIDE = {"means": [0.0, 0.0], "deviations": [99.0, 99.0]}
+NARROW = {"means": [50.0, 50.0], "deviations": [0.1, 0.1]}
+
+
+@pytest.fixture
+def images():
+    pair = phantoms.pair(Space((24, 26, 22), torch.diag(torch.tensor([8.0, 8, 8, 1])).double()))
+    return [prepare(i, None, torch.device("cpu")) for i in (pair.fixed, pair.moving)]
+
+
+def decide(images, **recipe):
+    notes = []
+    with torch.no_grad():
+        found = choice.features(RegisterRecipe(**recipe), *images, EYE, notes)
+    return found, " ".join(notes)
+
+
+def test_images_with_usual_volumes_get_learned_features(images, tmp_path):
+    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
+    found, said = decide(images, weights=path)
+    assert found.learned.name == "mine"
+    assert all(len(one.levels) == 3 for one in found.pair)
+    assert "Model dio, weights mine" in said
+
+
+def test_both_images_are_described_on_one_isotropic_grid(images, tmp_path):
+    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
+    one, other = decide(images, weights=path)[0].pair
+    for a, b in zip(one.spaces, other.spaces, strict=True):
+        assert a.agrees(b)
+    assert all(math.isclose(h, 4.0) for h in one.spaces[-1].spacing)
+
+
+def test_images_with_other_volumes_are_registered_classically(images, tmp_path):
+    path = str(write_weights(tmp_path / "mine.safetensors", volumes=NARROW))
+    found, said = decide(images, weights=path)
+    assert found is None
+    assert "do not suit the weights mine" in said
+
+
+def test_who_asks_for_dio_gets_it_whatever_the_volumes(images, tmp_path):
+    path = str(write_weights(tmp_path / "mine.safetensors", volumes=NARROW))
+    found, said = decide(images, model="dio", weights=path)
+    assert found is not None
+    assert "0%" in said
+
+
+def test_who_asks_for_a_metric_or_the_classical_model_gets_that(images, tmp_path):
+    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
+    assert "a metric was asked for" in decide(images, weights=path, metric=("lncc",))[1]
+    assert decide(images, model="classical") == (None, "")
+
+
+def test_without_shipped_weights_auto_is_classical(images, monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "_FOLDERS", (tmp_path,))
+    assert decide(images)[0] is None
+    with pytest.raises(WeightsError):
+        decide(images, model="dio")
+
+
+def test_two_dimensional_images_are_registered_classically(tmp_path):
+    space = Space((24, 26, 1), torch.diag(torch.tensor([8.0, 8, 8, 1])).double())
+    data = torch.rand(1, 24, 26, 1)
+    image = prepare(phantoms.Image(data, space), None, torch.device("cpu"))
+    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
+    assert "3-D" in decide([image, image], weights=path)[1]
+    with pytest.raises(InputError, match="3-D"):
+        decide([image, image], model="dio", weights=path)

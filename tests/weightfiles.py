@@ -1,0 +1,24 @@
+"""Small files of weights: random networks with the headers that training writes."""
+
+import torch
+
+from regcli.models.weights import network
+from regcli.train.state import write_tensors
+
+FACTS = {
+    "model": "dio",
+    "network": "unet",
+    "channels": 3,
+    "spacing_mm": 4.0,
+    "gains": [0.2, 0.3, 0.4],
+    "volumes": {"means": [3.0, 4.0], "deviations": [0.5, 0.1]},
+}
+
+
+def write_weights(path, **facts):
+    """A file of weights whose header says FACTS, and what else is given."""
+    torch.manual_seed(0)
+    said = FACTS | facts
+    net = network("unet", FACTS["channels"])
+    write_tensors(path, net.state_dict(), {k: v for k, v in said.items() if v is not None})
+    return path
