@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 import regcli
-from regcli.cli import apply, info, jacobian, register, weights
+from regcli.cli import apply, info, jacobian, register, train, weights
 from regcli.cli.common import console, emit
 from regcli.errors import InputError, MemoryShortageError, RegcliError
 
@@ -33,6 +33,7 @@ regcli COMMAND -h explains a command. A traceback is shown if --debug is given t
 app.command(name="register", epilog=register.EXAMPLES)(register.register)
 app.command(name="apply", epilog=apply.EXAMPLES)(apply.apply)
 app.command(name="jacobian", epilog=jacobian.EXAMPLES)(jacobian.jacobian)
+app.command(name="train", epilog=train.EXAMPLES)(train.train)
 app.command(name="info", epilog=info.EXAMPLES)(info.info)
 app.add_typer(weights.app, name="weights")
 
@@ -63,7 +64,7 @@ def main() -> None:
         _check_encoding(arguments)
         code = app(args=arguments, prog_name="regcli", standalone_mode=False) or 0
         if code == _INTERRUPTED:  # typer turns KeyboardInterrupt into this
-            _say("Interrupted.", "Nothing was left behind; run the command again.")
+            _say("Interrupted.", "Run the command again; a training goes on with --resume.")
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -1,4 +1,4 @@
-"""Anatomy: a label map made ready to be drawn, and what its codes stand for."""
+"""Anatomy: a person's label map, image and landmarks made ready to learn from."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from regcli.image import Box, Image, Space
+from regcli.models.prepare import FOREGROUND
+from regcli.models.pyramid import Prepared
 from regcli.ops.filter import box_sum
 
 # FreeSurfer codes of the right side and of the left; one type serves both, so that mirrored
 # anatomy needs no new labels. Inferior horns belong to their ventricles.
 _LEFT = {41: 2, 42: 3, 43: 4, 44: 4, 5: 4, 46: 7, 47: 8, 49: 10, 50: 11, 51: 12, 52: 13, 53: 17}
 _LEFT |= {54: 18, 57: 25, 58: 26, 60: 28, 62: 30, 137: 136, 164: 163}
+_FREESURFER = (2, 3, 41, 42)  # white matter and cortex of both sides
 _TYPES = (2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28)
 FIRST_OUTSIDE = 500  # codes from here on lie outside the brain
 _FLUID = 24  # around the brain, and thus partly outside a stripped one
@@ -27,10 +30,12 @@ class Vocabulary:
     Attributes:
         codes: Of every label map, sorted; their places are the indices that anatomies hold.
         types: For each of them the type it counts as; 0 is everything else.
+        mirrored: Whether both sides share types, so that a mirrored anatomy is one like others.
     """
 
     codes: tuple[int, ...]
     types: tuple[int, ...]
+    mirrored: bool = False
 
     @property
     def count(self) -> int:
@@ -40,6 +45,8 @@ class Vocabulary:
     @property
     def sides(self) -> tuple[int, ...]:
         """For each code the place of its left counterpart, or its own: both look alike."""
+        if not self.mirrored:
+            return tuple(range(len(self.codes)))
         places = {code: n for n, code in enumerate(self.codes)}
         return tuple(places.get(_LEFT.get(c, c), n) for n, c in enumerate(self.codes))
 
@@ -51,26 +58,33 @@ def vocabulary(codes: Iterable[int]) -> Vocabulary:
         codes: All that occur, 0 for background.
     """
     every = tuple(sorted({0, *codes}))
-    if set(_TYPES) <= set(every):
-        numbers = {code: n + 1 for n, code in enumerate(_TYPES)}
-    else:
-        numbers = {code: n for n, code in enumerate(c for c in every if c < FIRST_OUTSIDE)}
-    return Vocabulary(every, tuple(numbers.get(_LEFT.get(c, c), 0) for c in every))
+    if not set(_FREESURFER) <= set(every):
+        return Vocabulary(every, tuple(range(len(every))))
+    lefts = [code for code in every if 0 < code < FIRST_OUTSIDE and code not in _LEFT]
+    wanted = _TYPES if set(_TYPES) <= set(every) else lefts
+    numbers = {code: n + 1 for n, code in enumerate(wanted)}
+    return Vocabulary(every, tuple(numbers.get(_LEFT.get(c, c), 0) for c in every), mirrored=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """A label map, cut to what it shows.
+    """What one person's files show, cut to where they show something.
 
     Attributes:
-        space: Its grid.
-        indices: (1, 1, I, J, K) uint8, places in the vocabulary's codes.
+        space: The grid.
+        indices: (1, 1, I, J, K) uint8, places in the vocabulary's codes; 0 without a label map.
         brain: (1, 1, I, J, K) uint8, 1 in and close to the brain: what skull-stripping leaves.
+        image: (1, 1, I, J, K) in [0, 1]; None if images are to be drawn.
+        points: (N, 3) voxels; None without landmarks.
+        weight: (1, 1, I, J, K), where the image counts; None for everywhere.
     """
 
     space: Space
     indices: Tensor
     brain: Tensor
+    image: Tensor | None = None
+    points: Tensor | None = None
+    weight: Tensor | None = None
 
 
 def anatomy(labels: Image, words: Vocabulary) -> Anatomy:
@@ -81,13 +95,45 @@ def anatomy(labels: Image, words: Vocabulary) -> Anatomy:
         words: Of all label maps.
     """
     image = labels.canonical()
-    places = np.searchsorted(words.codes, image.data[0].numpy()).astype(np.uint8)
-    shown = torch.from_numpy(places > 0).nonzero()
-    i, j, k = shown.amin(dim=0).tolist()
-    stop_i, stop_j, stop_k = (shown.amax(dim=0) + 1).tolist()
-    box = Box(image.space, (i, j, k), (stop_i, stop_j, stop_k))
-    indices = box.cut(torch.from_numpy(places))[None, None]
+    places = _places(image, words)
+    box = _shown(places > 0, image.space)
+    indices = box.cut(places)[None, None]
     return Anatomy(box.part, indices, _brain(indices, words))
+
+
+def photographed(
+    image: Prepared, labels: Image | None, points: Tensor | None, words: Vocabulary
+) -> Anatomy:
+    """A real image ready to be learned from.
+
+    Args:
+        image: In canonical axis order.
+        labels: (1, I, J, K) on the grid of the image; None without.
+        points: (N, 3) world; None without.
+        words: Of all label maps.
+    """
+    box = _shown(image.data[0, 0] > FOREGROUND, image.space)
+    inner = image.cropped(box)
+    if labels is None:
+        indices = torch.zeros(inner.data.shape, dtype=torch.uint8)
+        brain = torch.ones_like(indices)
+    else:
+        indices = box.cut(_places(labels.canonical(), words)[None, None]).contiguous()
+        brain = _brain(indices, words)
+    voxels = None if points is None else box.part.world_to_voxel(points)
+    return Anatomy(box.part, indices, brain, inner.data, voxels, inner.weight)
+
+
+def _places(labels: Image, words: Vocabulary) -> Tensor:
+    """(I, J, K) uint8: where each voxel's code stands in the vocabulary."""
+    return torch.from_numpy(np.searchsorted(words.codes, labels.data[0].numpy()).astype(np.uint8))
+
+
+def _shown(shown: Tensor, space: Space) -> Box:
+    where = shown.nonzero()
+    i, j, k = where.amin(dim=0).tolist()
+    stop_i, stop_j, stop_k = (where.amax(dim=0) + 1).tolist()
+    return Box(space, (i, j, k), (stop_i, stop_j, stop_k))
 
 
 def _brain(indices: Tensor, words: Vocabulary) -> Tensor:

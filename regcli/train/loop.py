@@ -1,4 +1,4 @@
-"""train_types: a network learns to tell the types of label maps apart in images drawn from them."""
+"""train: a network learns one task after another; a run that was killed goes on exactly."""
 
 import csv
 import dataclasses
@@ -7,153 +7,187 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from regcli.evaluate.metrics import dice
-from regcli.models.prepare import FOREGROUND
+from regcli.models.weights import network
 from regcli.nets.base import FeatureNet
-from regcli.registry import NETWORKS, resolve
-from regcli.train.anatomy import Anatomy, Vocabulary
-from regcli.train.losses import segmentation_loss
 from regcli.train.plan import TrainPlan
-from regcli.train.state import Averaged, read_state, write_state, write_tensors
-from regcli.train.synth import Drawing, draw, generator_of
+from regcli.train.state import (
+    Averaged,
+    read_facts,
+    read_state,
+    read_weights,
+    write_state,
+    write_tensors,
+)
+from regcli.train.synth import generator_of
+from regcli.train.task import Task
 
-_COLUMNS = ["step", "loss", "gradient", "dice"]
-_VALIDATION = 1 << 20  # steps from here on draw what is validated: no training step sees it
+LAST, BEST, LOG = "last.safetensors", "best.safetensors", "train.csv"
+_COLUMNS = ["task", "step", "loss", "gradient", "score"]
+_CHECKPOINT_S = 300.0  # at most so much work is lost by a kill
+_APART = 1 << 32  # between the random numbers of two tasks
 
 
 @dataclass(frozen=True, eq=False)
-class Subjects:
-    """Whom to learn from and whom to be tested on.
+class Watch:
+    """The outside world of a training.
 
     Attributes:
-        words: The vocabulary of all.
-        training: Anatomies.
-        validation: Others.
+        going: Asked before every step; False ends the run, which can then be resumed.
+        tell: Takes a line about every validation.
+        progress: Takes the task's name and the share of its steps that is done.
     """
 
-    words: Vocabulary
-    training: list[Anatomy]
-    validation: list[Anatomy]
+    going: Callable[[], bool]
+    tell: Callable[[str], None]
+    progress: Callable[[str, float], None]
 
 
-def train_types(
-    subjects: Subjects,
-    plan: TrainPlan,
-    run: Path,
-    going: Callable[[], bool],
-    tell: Callable[[str], None],
+def train(
+    tasks: list[Task], facts: dict[str, Any], plan: TrainPlan, run: Path, watch: Watch
 ) -> Path:
     """Train, or go on where `run` left off; returns the best weights' path.
 
     Args:
-        subjects: Label maps.
+        tasks: One after another; each starts from the best weights of the one before.
+        facts: What the header of the weights says besides what training finds out: model,
+            network, channels and so on.
         plan: What to do; of a run that goes on, the same as before.
         run: Folder for last.safetensors, best.safetensors and train.csv.
-        going: Asked before every step; False ends the run, which can then be resumed.
-        tell: Takes a line about every validation.
+        watch: The outside world.
 
     Returns:
         best.safetensors in `run`, which is there after the first validation.
     """
     torch.manual_seed(plan.seed)
-    net = _network(plan, subjects.words)
-    net.train()
-    averaged = Averaged(net, plan.average)
-    optimizer = torch.optim.AdamW(
-        net.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=plan.decay
-    )
-    facts = {"step": 0, "best": 0.0, "seconds": 0.0, "plan": dataclasses.asdict(plan)}
-    last, best, log = (run / name for name in ("last.safetensors", "best.safetensors", "train.csv"))
-    if last.exists():
-        facts = read_state(last, net, averaged, optimizer)
-    _forget(log, facts["step"])
-    drawing = Drawing(spacing_mm=plan.spacing_mm, shape=plan.shape)
-    began, rows = time.monotonic() - facts["seconds"], []
-    for step in range(facts["step"], plan.steps):
-        if not going():
+    net = network(plan.network, facts["channels"]).to(plan.torch_device)
+    facts = facts | {"plan": dataclasses.asdict(plan), "seconds": 0.0}
+    begun = read_facts(run / LAST) if (run / LAST).exists() else {"task": tasks[0].name, "step": 0}
+    names = [task.name for task in tasks]
+    first = names.index(begun["task"])
+    for number, task in enumerate(tasks[first:], first):
+        if not watch.going():
             break
-        loss, norm = _learn(net, optimizer, subjects, plan, drawing, step)
-        averaged.update(net, step)
-        rows.append([step, f"{loss:.5f}", f"{norm:.3f}", ""])
-        if (step + 1) % plan.validate_every == 0 or step + 1 == plan.steps:
-            score = validate(averaged, subjects, plan, drawing)
-            seconds = time.monotonic() - began
-            rows[-1][-1] = f"{score:.4f}"
-            facts |= {"step": step + 1, "seconds": seconds, "best": max(score, facts["best"])}
-            if score == facts["best"]:
-                write_tensors(best, averaged.values, facts)
-            _append(log, rows)  # before the state: rows too many are forgotten, lost ones are lost
-            write_state(last, net, averaged, optimizer, facts)
-            rows = []
-            tell(f"step {step + 1}: Dice of types {score:.4f}, {seconds:.0f} s")
-    return best
+        _Course(task, number, net, facts, plan, run, watch).follow(resumed=number == first)
+        facts |= read_facts(run / LAST)
+    return run / BEST
 
 
-def _learn(
-    net: FeatureNet,
-    optimizer: torch.optim.Optimizer,
-    subjects: Subjects,
-    plan: TrainPlan,
-    drawing: Drawing,
-    step: int,
-) -> tuple[float, float]:
-    """One step of the optimizer, on the sample that the step's number decides: loss, gradient."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(plan, step)
-    generator = generator_of(plan.seed, step)
-    who = int(torch.randint(len(subjects.training), (), generator=generator))
-    sample = draw(subjects.training[who], subjects.words, drawing, generator)
-    loss = segmentation_loss(net(sample.image, sample.image > FOREGROUND), sample.types)
-    optimizer.zero_grad()
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), plan.clip)
-    optimizer.step()
-    return float(loss.detach()), float(norm)
+class _Course:
+    """One task of a run, from its first step or from where it was left."""
+
+    def __init__(
+        self,
+        task: Task,
+        number: int,
+        net: FeatureNet,
+        facts: dict[str, Any],
+        plan: TrainPlan,
+        run: Path,
+        watch: Watch,
+    ) -> None:
+        self.task, self.number, self.net, self.plan = task, number, net, plan
+        self.facts = facts | {"task": task.name, "step": 0, "best": -math.inf}
+        self.last, self.best, self.log = (run / name for name in (LAST, BEST, LOG))
+        self.watch = watch
+        self.rows: list[list[Any]] = []
+        self.optimizer = torch.optim.AdamW(
+            net.parameters(), lr=task.rate, betas=(0.9, 0.98), weight_decay=plan.decay
+        )
+
+    def follow(self, *, resumed: bool) -> None:
+        """Take the steps that are left."""
+        self.averaged = Averaged(self.net, self.plan.average)
+        if resumed and self.last.exists():
+            self.facts |= read_state(self.last, self.net, self.averaged, self.optimizer)
+        elif self.number:
+            self.net.load_state_dict(read_weights(self.best))
+            self.averaged = Averaged(self.net, self.plan.average)
+        forget(self.log, self.task.name, self.facts["step"])
+        self.began = self.saved = time.monotonic()
+        self.before = self.facts["seconds"]
+        if self.number and self.facts["step"] == 0:
+            self._validate()  # what was learned before is the least to beat
+        for step in range(self.facts["step"], self.task.steps):
+            if not self.watch.going():
+                break
+            self._step(step)
+        if self.rows:
+            self._save()
+
+    def _step(self, step: int) -> None:
+        loss, norm = self._learn(step)
+        self.averaged.update(self.net, step)
+        self.facts["step"] = step + 1
+        self.rows.append([self.task.name, step, f"{loss:.5f}", f"{norm:.3f}", ""])
+        self.watch.progress(self.task.name, (step + 1) / self.task.steps)
+        if (step + 1) % self.plan.validate_every == 0 or step + 1 == self.task.steps:
+            self._validate()
+        elif time.monotonic() - self.saved > _CHECKPOINT_S:
+            self._save()
+
+    def _learn(self, step: int) -> tuple[float, float]:
+        """One step of the optimizer, on samples that the step's number decides: loss, gradient."""
+        self.net.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.task, self.plan.rise, step)
+        self.optimizer.zero_grad()
+        loss, batch = 0.0, self.plan.batch
+        for sample in range(step * batch, (step + 1) * batch):
+            generator = generator_of(self.plan.seed, self.number * _APART + sample)
+            part = self.task.loss(self.net, generator) / batch
+            part.backward()
+            loss += float(part.detach())
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
+        self.optimizer.step()
+        return loss, float(norm)
+
+    def _validate(self) -> None:
+        net = network(self.plan.network, self.facts["channels"]).to(self.plan.torch_device)
+        net.load_state_dict(self.averaged.values)
+        net.eval()
+        with torch.no_grad():
+            score, found = self.task.validate(net)
+        self.facts |= found | {"seconds": self.before + time.monotonic() - self.began}
+        if self.rows:
+            self.rows[-1][-1] = f"{score:.4f}"
+        if score > self.facts["best"]:
+            self.facts["best"] = score
+            write_tensors(self.best, self.averaged.values, self.facts)
+        self._save()
+        seconds, step = self.facts["seconds"], self.facts["step"]
+        self.watch.tell(f"{self.task.name}, step {step}: score {score:.4f}, {seconds:.0f} s")
+
+    def _save(self) -> None:
+        self.facts["seconds"] = self.before + time.monotonic() - self.began
+        _append(self.log, self.rows)  # before the state: rows too many are forgotten, not lost ones
+        write_state(self.last, self.net, self.averaged, self.optimizer, self.facts)
+        self.rows, self.saved = [], time.monotonic()
 
 
-def learning_rate(plan: TrainPlan, step: int) -> float:
+def learning_rate(task: Task, rise: int, step: int) -> float:
     """Of a step, counted from 0."""
-    rise = min(1.0, (step + 1) / plan.warmup)
-    return plan.rate * rise * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
+    up = min(1.0, (step + 1) / rise)
+    return task.rate * up * 0.5 * (1 + math.cos(math.pi * step / task.steps))
 
 
-def validate(averaged: Averaged, subjects: Subjects, plan: TrainPlan, drawing: Drawing) -> float:
-    """Mean Dice of the types over images of the validation anatomies, always the same ones."""
-    net = _network(plan, subjects.words)
-    net.load_state_dict(averaged.values)
-    net.eval()
-    scores = []
-    with torch.no_grad():
-        for n in range(4 * len(subjects.validation)):
-            who = subjects.validation[n % len(subjects.validation)]
-            sample = draw(who, subjects.words, drawing, generator_of(0, _VALIDATION + n))
-            found = net(sample.image, sample.image > FOREGROUND)[-1].argmax(dim=1)
-            overlap = dice(sample.types[0, 0], found[0])
-            scores.append(sum(overlap.values()) / max(len(overlap), 1))
-    return sum(scores) / max(len(scores), 1)
-
-
-def _network(plan: TrainPlan, words: Vocabulary) -> FeatureNet:
-    target, options = resolve(NETWORKS, plan.network)
-    return target(words.count, **options)
-
-
-def _append(log: Path, rows: list[list]) -> None:
+def _append(log: Path, rows: list[list[Any]]) -> None:
     new = not log.exists()
     with log.open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([_COLUMNS, *rows] if new else rows)
 
 
-def _forget(log: Path, step: int) -> None:
-    """Keep the rows of the first steps, one each: a kill leaves more, and maybe a torn one."""
+def forget(log: Path, task: str, step: int) -> None:
+    """Keep the rows of earlier tasks and of this one's first steps: a kill leaves more, or torn."""
     if not log.exists():
         return
     with log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
+        rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)][1:]
+    own = [row[0] for row in rows].index(task) if any(row[0] == task for row in rows) else len(rows)
     aside = log.with_name(log.name + ".part")
     with aside.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([_COLUMNS, *rows[:step]])
+        csv.writer(file).writerows([_COLUMNS, *rows[: own + step]])
     aside.replace(log)

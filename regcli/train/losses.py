@@ -1,8 +1,12 @@
-"""What training lowers."""
+"""What training lowers: how well labels, images and landmarks meet, and how smooth a map is."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from regcli.ops.carry import carry
+from regcli.ops.jacobian import jacobian_determinant
+from regcli.ops.sample import sample
 
 _LEVELS = (0.2, 0.3, 1.0)  # of levels 4, 2 and 1: the finest decides
 
@@ -36,3 +40,65 @@ def _one_level(scores: Tensor, types: Tensor) -> Tensor:
     there = (count > 0).to(dice)
     there[:, 0] = 0
     return (entropy + 1 - (dice * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)).mean()
+
+
+def overlap_loss(fixed: Tensor, moving: Tensor, displacement: Tensor) -> Tensor:
+    """1 - mean soft Dice of the types that either map shows, the background left out.
+
+    Args:
+        fixed: (1, 1, I, J, K) int64.
+        moving: (1, 1, I, J, K) int64.
+        displacement: u, (1, 3, I, J, K) voxels.
+    """
+    shown = torch.cat([fixed, moving]).unique()
+    shown = shown[shown > 0].view(1, -1, 1, 1, 1)
+    truth, other = ((types == shown).to(torch.float32) for types in (fixed, moving))
+    moved = carry(other, displacement)
+    common, sizes = ((f(moved, truth)).sum(dim=(2, 3, 4)) for f in (torch.mul, torch.add))
+    return 1 - ((2 * common + 1) / (sizes + 1)).mean()
+
+
+def likeness_loss(fixed: Tensor, moving: Tensor, displacement: Tensor, weight: Tensor) -> Tensor:
+    """1 - mean squared local correlation in windows of 5 voxels, over what counts.
+
+    Args:
+        fixed: (1, 1, I, J, K).
+        moving: (1, 1, I, J, K).
+        displacement: u, (1, 3, I, J, K) voxels.
+        weight: (1, 1, I, J, K).
+    """
+    a, b = fixed, carry(moving, displacement)
+    width = [5 if n > 1 else 1 for n in a.shape[2:]]
+    stack = torch.cat([a, b, a * a, b * b, a * b], dim=1)
+    means = F.avg_pool3d(stack, width, 1, [n // 2 for n in width], count_include_pad=False)
+    ma, mb, aa, bb, ab = means.unbind(dim=1)
+    floor = 1e-4  # of a squared range: flat windows say nothing
+    rho = (ab - ma * mb).square() / ((aa - ma * ma + floor) * (bb - mb * mb + floor))
+    return 1 - (rho * weight[:, 0]).sum() / weight.sum().clamp(min=1)
+
+
+def landmark_loss(fixed: Tensor, moving: Tensor, displacement: Tensor) -> Tensor:
+    """Mean distance of where fixed landmarks go from the moving ones, voxels.
+
+    Args:
+        fixed: (N, 3) voxels.
+        moving: (N, 3) voxels.
+        displacement: u, (1, 3, I, J, K) voxels.
+    """
+    start = fixed.to(displacement)
+    offsets = start.clone()
+    offsets[:, 0] -= torch.arange(len(start)).to(start)  # sample counts points along an axis
+    gone = sample(displacement, offsets.T.reshape(1, 3, -1, 1, 1))[0, :, :, 0, 0].T
+    return (start + gone - moving.to(displacement)).norm(dim=1).mean()
+
+
+def fold_loss(displacement: Tensor, least: float = 0.2) -> Tensor:
+    """How far central-difference determinants fall below `least`, mean over voxels.
+
+    Overlap alone always asks for more deformation; this is what it costs.
+
+    Args:
+        displacement: u, (1, 3, I, J, K) voxels.
+        least: Determinant that costs nothing.
+    """
+    return (least - jacobian_determinant(displacement)).clamp(min=0).mean()

@@ -1,6 +1,12 @@
 """What to train, as plain values."""
 
+import contextlib
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from regcli.train.synth import Drawing
 
 
 @dataclass(frozen=True)
@@ -11,24 +17,58 @@ class TrainPlan:
         network: A spec of registry.NETWORKS.
         spacing_mm: Voxel size that the network is made for.
         shape: (I, J, K) of the images that are drawn.
-        steps: Of the optimizer.
-        rate: Learning rate at its highest; it rises over `warmup` steps and falls as a cosine.
-        warmup: Steps.
+        warm_steps: Of the optimizer, learning the types of label maps.
+        steps: Of the optimizer, learning through registrations.
+        warm_rate: Learning rate at its highest, of the warm start; it rises over `rise` steps and
+            falls as a cosine.
+        rate: Likewise, through registrations.
+        rise: Steps.
+        batch: Samples a step.
         decay: Weight decay.
         average: Decay of the moving average of the weights.
         clip: Largest norm of a gradient.
+        transform: A dense spec of registry.TRANSFORMS, by which training registers; registrations
+            are free to take another.
+        adjoint: A spec of registry.ADJOINTS: how gradients pass through a registration.
         seed: Of everything random.
-        validate_every: Steps between validations and checkpoints.
+        validate_every: Steps between validations.
+        gains: Weight in the energy of registrations of the features of levels 4, 2 and 1.
+        device: "cpu", "cuda", "cuda:N" or "mps".
+        precision: "fp32" or "bf16", of the network; all else is in fp32.
     """
 
     network: str = "unet"
     spacing_mm: float = 2.0
     shape: tuple[int, int, int] = (81, 97, 81)
-    steps: int = 6000
-    rate: float = 2e-3
-    warmup: int = 100
+    warm_steps: int = 6000
+    steps: int = 600
+    warm_rate: float = 2e-3
+    rate: float = 2e-4
+    rise: int = 100
+    batch: int = 1
     decay: float = 1e-4
     average: float = 0.995
     clip: float = 5.0
+    transform: str = "freeform"
+    adjoint: str = "gn-ift"
     seed: int = 0
-    validate_every: int = 250
+    validate_every: int = 100
+    gains: tuple[float, float, float] = (0.3, 0.3, 0.3)
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    @property
+    def drawing(self) -> Drawing:
+        """What images to draw."""
+        return Drawing(spacing_mm=self.spacing_mm, shape=self.shape)
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the network runs."""
+        return torch.device(self.device)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The network's precision."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.torch_device.type, torch.bfloat16)

@@ -2,12 +2,17 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+
+from regcli.errors import WeightsError
 
 _AVERAGED, _PLAIN, _MOMENTS = "averaged.", "plain.", "moments."
 
@@ -42,17 +47,39 @@ def read_state(
     path: Path, net: nn.Module, averaged: Averaged, optimizer: torch.optim.Optimizer
 ) -> dict:
     """Put back what `write_state` wrote; returns its facts."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        facts = json.loads(file.metadata()["facts"])
+    tensors, facts = read_weights(path), read_facts(path)
     net.load_state_dict(_part(tensors, _PLAIN))
-    averaged.values = _part(tensors, _AVERAGED)
+    for name, value in _part(tensors, _AVERAGED).items():
+        averaged.values[name].copy_(value)
     state = optimizer.state_dict()
     for key, value in _part(tensors, _MOMENTS).items():
         number, name = key.split(".", 1)
         state["state"].setdefault(int(number), {})[name] = value
     optimizer.load_state_dict(state)
     return facts
+
+
+def read_facts(path: Path) -> dict:
+    """What the header of a state or of weights says."""
+    with _opened(path) as file:
+        return json.loads(file.metadata()["facts"])
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The values that `write_tensors` wrote, by name."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is damaged: it cannot be read.", "Train again in another folder."
+        ) from error
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
@@ -63,6 +90,13 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
         file.write(save(data, {"facts": json.dumps(facts)}))
         file.flush()
         os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, written aside and renamed."""
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(text, encoding="utf-8")
     aside.replace(path)
 
 

@@ -40,6 +40,7 @@ class Drawing:
         turn_rad: Rotation about each axis.
         scale: Logarithm of the scale along each axis.
         shift_mm: Of the anatomy's centre.
+        mirror: Whether half of the anatomies are mirrored, if both sides have the same types.
         elastic_mm: Of displacements that change over about 40, 20 and 11 mm.
         bare: Share of images without anything but the brain; half of the others keep the fluid
             around it, the rest show the whole head.
@@ -54,6 +55,7 @@ class Drawing:
     turn_rad: float = 0.15
     scale: float = 0.08
     shift_mm: float = 5.0
+    mirror: bool = True
     elastic_mm: tuple[float, float, float] = (2.5, 1.6, 0.8)
     bare: float = 0.6
     coarsest_mm: float = 5.0
@@ -68,33 +70,54 @@ class Sample:
     Attributes:
         image: (1, 1, I, J, K) in [0, 1], as `models.prepare` makes real ones.
         types: (1, 1, I, J, K) int64, of the vocabulary.
+        points: (N, 3) voxels; None without landmarks.
+        weight: (1, 1, I, J, K), where the image counts; None for everywhere.
     """
 
     image: Tensor
     types: Tensor
+    points: Tensor | None = None
+    weight: Tensor | None = None
 
 
 def draw(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> Sample:
-    """One image of an anatomy, warped at random.
+    """One image of an anatomy, warped at random: painted, or its own, seen by another scanner.
 
     Args:
-        of: Whom to draw.
+        of: Whom to draw; with landmarks, which are carried by the affine, nothing may be elastic.
         words: What the anatomy's indices mean.
         drawing: What may be drawn.
         generator: Decides everything.
     """
+    assert of.points is None or not any(drawing.elastic_mm)
     fine = _doubled(drawing.shape)
     u = elastic(fine, drawing, generator)
-    matrix = placement(of, fine, drawing, generator)
+    matrix = placement(of, fine, drawing, generator, mirror=drawing.mirror and words.mirrored)
     indices = sample(of.indices, u, matrix=matrix, interpolation="nearest", border=False)
     brain = sample(of.brain, u, matrix=matrix, interpolation="nearest", border=False)
-    seen = strip(indices, brain, words, drawing, generator)
+    kind = float(torch.rand((), generator=generator))
+    seen = strip(indices, brain, words, drawing.bare, kind)
     types = torch.tensor(words.types)[seen[..., ::2, ::2, ::2].int()]
-    return Sample(paint(seen, words, drawing, generator), types)
+    if of.image is None:
+        return Sample(paint(seen, words, drawing, generator), types)
+    image = sample(of.image, u, matrix=matrix, border=False)
+    image = scan(image * brain if kind < drawing.bare else image, None, drawing, generator)
+    weight = points = None
+    if of.weight is not None:
+        weight = sample(of.weight, u, matrix=matrix, border=False)[..., ::2, ::2, ::2].contiguous()
+    if of.points is not None:
+        back = torch.linalg.inv(matrix[:, :3])
+        points = 0.5 * (of.points - matrix[:, 3]) @ back.T
+    return Sample(image, types, points, weight)
 
 
 def placement(
-    of: Anatomy, shape: tuple[int, int, int], drawing: Drawing, generator: Generator
+    of: Anatomy,
+    shape: tuple[int, int, int],
+    drawing: Drawing,
+    generator: Generator,
+    *,
+    mirror: bool,
 ) -> Tensor:
     """(3, 4): voxel of a grid of half the drawn voxel size to voxel of the anatomy, at random."""
     normal = torch.randn(3, 3, generator=generator, dtype=torch.float64)
@@ -102,7 +125,7 @@ def placement(
     skew = torch.zeros(3, 3, dtype=torch.float64)
     skew[[2, 0, 1], [1, 2, 0]], skew[[1, 2, 0], [2, 0, 1]] = angles, -angles
     linear = torch.linalg.matrix_exp(skew) @ torch.diag(scales)
-    if torch.rand((), generator=generator) < 0.5:  # left and right
+    if torch.rand((), generator=generator) < 0.5 and mirror:  # left and right
         linear[0] = -linear[0]
     middle = of.brain[0, 0].nonzero().to(torch.float64).mean(dim=0)
     spacing = torch.tensor(of.space.spacing, dtype=torch.float64)
@@ -125,22 +148,19 @@ def elastic(shape: tuple[int, int, int], drawing: Drawing, generator: Generator)
     return resize(u, shape)
 
 
-def strip(
-    indices: Tensor, brain: Tensor, words: Vocabulary, drawing: Drawing, generator: Generator
-) -> Tensor:
-    """What is left of a head, at random: all, the brain with the fluid around it, or the brain.
+def strip(indices: Tensor, brain: Tensor, words: Vocabulary, bare: float, kind: float) -> Tensor:
+    """What is left of a head: all, the brain with the fluid around it, or the brain.
 
     Args:
         indices: (1, 1, I, J, K) uint8, places in the vocabulary's codes.
         brain: Likewise, 1 in and close to the brain.
         words: What the indices mean.
-        drawing: How often.
-        generator: Decides.
+        bare: Share of bare brains; half of the others keep the fluid.
+        kind: Between 0 and 1: decides.
     """
-    kind = float(torch.rand((), generator=generator))
-    if kind < drawing.bare:
+    if kind < bare:
         return indices * brain
-    if kind < drawing.bare + 0.5 * (1 - drawing.bare):
+    if kind < bare + 0.5 * (1 - bare):
         inside = (torch.tensor(words.codes) < FIRST_OUTSIDE).to(torch.uint8)
         return indices * inside[indices.int()]
     return indices
@@ -155,15 +175,28 @@ def paint(indices: Tensor, words: Vocabulary, drawing: Drawing, generator: Gener
         drawing: What may be drawn.
         generator: Decides everything.
     """
-    grain, size, air = torch.rand(3, generator=generator).tolist()
+    grain = 0.1 * float(torch.rand((), generator=generator))
     image = contrast(words, drawing, generator)[indices.int()]
     texture = torch.randn(image.shape, generator=generator)
-    image = image.addcmul_((indices > 0).to(image), texture, value=0.1 * grain)
+    image = image.addcmul_((indices > 0).to(image), texture, value=grain)
+    return scan(image, indices > 0, drawing, generator)
+
+
+def scan(image: Tensor, shown: Tensor | None, drawing: Drawing, generator: Generator) -> Tensor:
+    """What a scanner makes of intensities: resolution, bias, noise, gamma; (1, 1, I, J, K).
+
+    Args:
+        image: (1, 1, 2I-1, 2J-1, 2K-1).
+        shown: Of the same shape, where there is something; around it half of the scans are 0.
+        drawing: What may be drawn.
+        generator: Decides everything.
+    """
+    size, air = torch.rand(2, generator=generator).tolist()
     image = _at_resolution(image, drawing, generator)
     noise = torch.randn(image.shape, generator=generator)
     image = (image * _bias(drawing, generator)).add_(noise, alpha=drawing.noise * size)
-    if air < 0.5:  # scans without skull are exactly 0 around the brain; whole heads need not be
-        image *= indices[..., ::2, ::2, ::2] > 0
+    if air < 0.5 and shown is not None:  # as skull-stripping leaves it; whole heads need not be
+        image *= shown[..., ::2, ::2, ::2]
     low, high = robust_range(image.clamp_(min=0))
     gamma = math.exp(0.25 * float(torch.randn((), generator=generator)))
     return ((image - low) / ((high - low) or 1.0)).clamp_(0, 1).pow_(gamma)

@@ -19,7 +19,10 @@ from regcli.errors import (
     WeightsError,
 )
 
-COMMANDS = (("register",), ("apply",), ("jacobian",), ("info",), ("weights", "list"))
+COMMANDS = (
+    *(("register",), ("apply",), ("jacobian",), ("train",), ("info",)),
+    *(("weights", "list"), ("weights", "show"), ("weights", "verify")),
+)
 
 
 @pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)

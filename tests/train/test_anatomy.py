@@ -5,7 +5,9 @@ from regcli.train.anatomy import vocabulary
 
 
 def test_sides_share_types_and_what_is_outside_has_none():
-    words = vocabulary({2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28, 41, 5, 507})
+    words = vocabulary(
+        {2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28, 41, 42, 5, 507}
+    )
     types = dict(zip(words.codes, words.types, strict=True))
     assert words.count == 18
     assert types[2] == types[41] > 0

@@ -1,17 +1,40 @@
 import csv
 import itertools
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from heads import CODES, subject
 from safetensors.torch import load_file
 
+from regcli.errors import RegcliError
 from regcli.train import loop
 from regcli.train.anatomy import vocabulary
-from regcli.train.loop import Subjects, learning_rate, train_types
+from regcli.train.loop import Watch, learning_rate, train
 from regcli.train.plan import TrainPlan
+from regcli.train.subjects import Subjects
+from regcli.train.task import Task
+from regcli.train.types import Types
 
-PLAN = TrainPlan(steps=6, warmup=2, shape=(17, 17, 17), validate_every=2, rate=1e-3)
+PLAN = TrainPlan(rise=2, shape=(17, 17, 17), validate_every=2)
+FACTS = {"channels": 5, "network": "unet"}
+
+
+@dataclass(frozen=True, eq=False)
+class Darkness(Task):
+    """A second task, cheap: scores are to be low."""
+
+    name: str = "darkness"
+    steps: int = 4
+    rate: float = 1e-3
+
+    def loss(self, net, generator):
+        image = torch.rand(1, 1, 17, 17, 17, generator=generator)
+        return net(image, image > 0.1)[-1].square().mean()
+
+    def validate(self, net) -> tuple[float, dict[str, Any]]:
+        return -float(self.loss(net, torch.Generator().manual_seed(0))), {}
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +44,20 @@ def subjects():
     return Subjects(words, people[:2], people[2:])
 
 
-def train(subjects, run, plan=PLAN, steps=None):
+def tasks(subjects, plan=PLAN, steps=6):
+    return [Types(subjects, plan, "types", steps, 1e-3), Darkness()]
+
+
+def run_tasks(todo, run, plan=PLAN, steps=None):
     run.mkdir(exist_ok=True)
-    asked = itertools.count()
-    lines = []
-    train_types(subjects, plan, run, lambda: steps is None or next(asked) < steps, lines.append)
+    asked, lines = itertools.count(), []
+    watch = Watch(
+        lambda: steps is None or next(asked) <= steps,  # asked once before a task
+        lines.append,
+        lambda task, share: None,
+    )
+    facts = FACTS | {"channels": 1 + max(todo[0].subjects.words.types)}
+    train(todo, facts, plan, run, watch)
     return lines
 
 
@@ -34,28 +66,34 @@ def rows(run):
         return list(csv.reader(file))
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(subjects, tmp_path):
-    train(subjects, tmp_path / "whole")
-    train(subjects, tmp_path / "parts", steps=3)  # a step after the last checkpoint is lost
-    assert len(rows(tmp_path / "parts")) == 3
-    train(subjects, tmp_path / "parts")
+def same(one, other):
+    a, b = (load_file(run / "last.safetensors") for run in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("steps", [3, 7])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(subjects, tmp_path, steps):
+    """In the first task and in the second."""
+    run_tasks(tasks(subjects), tmp_path / "whole")
+    run_tasks(tasks(subjects), tmp_path / "parts", steps=steps)
+    assert len(rows(tmp_path / "parts")) == 1 + steps - (steps > 6)  # each task asks once more
+    run_tasks(tasks(subjects), tmp_path / "parts")
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
-    one, other = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert same(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_rows_beyond_the_last_checkpoint_are_forgotten(subjects, tmp_path):
-    train(subjects, tmp_path / "run", steps=2)
+    run_tasks(tasks(subjects), tmp_path / "run", steps=2)
     with (tmp_path / "run" / "train.csv").open("a") as file:
-        file.write("2,9.9,9.9,\n3,9.9,9.9,\n1")  # what a kill while writing leaves
-    train(subjects, tmp_path / "run")
-    assert [row[0] for row in rows(tmp_path / "run")[1:]] == [str(n) for n in range(6)]
-    assert all(row[1] != "9.9" for row in rows(tmp_path / "run"))
+        file.write("types,2,9.9,9.9,\ntypes,3,9.9,9.9,\ntypes,1")  # what a kill leaves
+    run_tasks(tasks(subjects), tmp_path / "run")
+    named = [(row[0], int(row[1])) for row in rows(tmp_path / "run")[1:]]
+    assert named == [("types", n) for n in range(6)] + [("darkness", n) for n in range(4)]
+    assert all(row[2] != "9.9" for row in rows(tmp_path / "run"))
 
 
 def test_a_kill_between_the_log_and_the_state_loses_nothing(subjects, tmp_path, monkeypatch):
-    train(subjects, tmp_path / "whole")
+    run_tasks(tasks(subjects), tmp_path / "whole")
 
     class KilledError(Exception):
         pass
@@ -65,21 +103,48 @@ def test_a_kill_between_the_log_and_the_state_loses_nothing(subjects, tmp_path, 
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(loop, "write_state", kill)
-        train(subjects, tmp_path / "killed")
-    train(subjects, tmp_path / "killed")
+        run_tasks(tasks(subjects), tmp_path / "killed")
+    run_tasks(tasks(subjects), tmp_path / "killed")
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
+def test_a_task_starts_from_the_best_weights_and_the_score_they_have(subjects, tmp_path):
+    lines = run_tasks(tasks(subjects), tmp_path / "run")
+    assert [line.split(":")[0] for line in lines] == [
+        *(f"types, step {n}" for n in (2, 4, 6)),
+        *(f"darkness, step {n}" for n in (0, 2, 4)),
+    ]
+
+
+def test_a_batch_is_the_mean_of_its_samples(subjects, tmp_path):
+    plan = TrainPlan(rise=2, shape=(17, 17, 17), validate_every=1, batch=2)
+    run_tasks(tasks(subjects, plan, steps=1)[:1], tmp_path / "batch", plan)
+    run_tasks(tasks(subjects, steps=2)[:1], tmp_path / "single")
+    first, second = (float(row[2]) for row in rows(tmp_path / "single")[1:])
+    (batch,) = (float(row[2]) for row in rows(tmp_path / "batch")[1:])
+    # the second sample met weights that the first had changed by one small step
+    assert batch == pytest.approx((first + second) / 2, rel=0.02)
+
+
 def test_the_loss_falls(subjects, tmp_path):
-    train(subjects, tmp_path / "run", TrainPlan(steps=40, warmup=5, shape=(17, 17, 17), rate=2e-3))
-    losses = [float(row[1]) for row in rows(tmp_path / "run")[1:]]
+    plan = TrainPlan(rise=5, shape=(17, 17, 17))
+    run_tasks([Types(subjects, plan, "types", 40, 2e-3)], tmp_path / "run", plan)
+    losses = [float(row[2]) for row in rows(tmp_path / "run")[1:]]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
 
 
 def test_the_rate_rises_then_falls_to_nothing():
-    plan = TrainPlan(steps=1000, warmup=100, rate=1.0)
-    rates = [learning_rate(plan, step) for step in range(plan.steps)]
+    task = Darkness(steps=1000, rate=1.0)
+    rates = [learning_rate(task, 100, step) for step in range(task.steps)]
     assert rates[0] == pytest.approx(0.01, rel=1e-3)
     assert max(rates) == pytest.approx(1, abs=0.05)
     assert 90 < rates.index(max(rates)) < 110
     assert rates[-1] < 1e-4
+
+
+def test_a_damaged_state_is_an_error_of_the_users(subjects, tmp_path):
+    run_tasks(tasks(subjects), tmp_path / "run", steps=2)
+    state = tmp_path / "run" / "last.safetensors"
+    state.write_bytes(state.read_bytes()[:-1000])
+    with pytest.raises(RegcliError, match=r"last\.safetensors"):
+        run_tasks(tasks(subjects), tmp_path / "run")

@@ -1,8 +1,15 @@
 import math
 
+import pytest
 import torch
 
-from regcli.train.losses import segmentation_loss
+from regcli.train.losses import (
+    fold_loss,
+    landmark_loss,
+    likeness_loss,
+    overlap_loss,
+    segmentation_loss,
+)
 
 DRAW = torch.Generator().manual_seed(0)
 
@@ -44,3 +51,58 @@ def test_a_small_type_is_heard():
     right, wrong = levels(types, 3, 8.0), levels(types.clamp(max=1), 3, 8.0)
     gap = segmentation_loss(wrong, types) - segmentation_loss(right, types)
     assert float(gap) > 0.5  # though a single voxel in 729 differs
+
+
+def ball(shift=0.0, n=15):
+    axes = torch.meshgrid(*(torch.arange(float(n)) - n // 2,) * 3, indexing="ij")
+    return (axes[0] - shift).square() + axes[1].square() + axes[2].square()
+
+
+def shift(by, n=15):
+    u = torch.zeros(1, 3, n, n, n)
+    u[:, 0] = by
+    return u
+
+
+def test_overlap_is_perfect_where_labels_meet_and_pulls_towards_it():
+    fixed, moving = ((ball(s) < 16).long()[None, None] for s in (0.0, 2.0))
+    assert float(overlap_loss(fixed, moving, shift(2.0))) < 1e-6
+    u = shift(0.5).requires_grad_()
+    overlap_loss(fixed, moving, u).backward()
+    assert float(u.grad[:, 0].sum()) < 0  # more displacement lowers the loss
+
+
+def test_types_that_neither_shows_do_not_count():
+    one = torch.zeros(1, 1, 5, 5, 5, dtype=torch.int64)
+    one[..., 1:4, 1:4, 1:4] = 7
+    assert float(overlap_loss(one, one, torch.zeros(1, 3, 5, 5, 5))) < 1e-6
+
+
+def test_likeness_knows_no_brightness_and_pulls_images_together():
+    fixed, moving = ((-ball(s) / 30).exp()[None, None] for s in (0.0, 2.0))
+    weight = torch.ones_like(fixed)
+    there = likeness_loss(fixed, 3 * moving + 1, shift(2.0), weight)
+    away = likeness_loss(fixed, 3 * moving + 1, shift(0.0), weight)
+    assert float(there) < 0.7 * float(away)
+    u = shift(0.5).requires_grad_()
+    likeness_loss(fixed, moving, u, weight).backward()
+    assert float(u.grad[:, 0].sum()) < 0
+
+
+def test_landmarks_are_as_far_off_as_they_are():
+    points = torch.tensor([[3.0, 4.0, 5.0], [7.5, 8.25, 2.0], [11.0, 3.0, 12.0]]).double()
+    gone = points + torch.tensor([2.0, 0.0, 0.0]).double()
+    assert float(landmark_loss(points, gone, shift(2.0))) < 1e-5
+    u = shift(0.5).requires_grad_()
+    loss = landmark_loss(points, gone, u)
+    assert float(loss.detach()) == pytest.approx(1.5, abs=1e-5)
+    loss.backward()
+    assert float(u.grad[:, 0].sum()) == pytest.approx(-1.0, abs=1e-5)
+
+
+def test_folds_cost_and_volume_does_not():
+    assert float(fold_loss(shift(3.0))) == 0
+    n = 9
+    u = torch.zeros(1, 3, n, n, n)
+    u[:, 0] = -1.5 * torch.arange(float(n)).view(-1, 1, 1)  # phi turns the axis round
+    assert float(fold_loss(u)) == pytest.approx(0.7, abs=1e-5)

@@ -84,7 +84,8 @@ def test_displacements_have_the_size_that_is_asked_for():
 
 def test_a_placement_turns_and_scales_about_the_brain():
     of = subject()
-    matrix = placement(of, (33, 33, 33), replace(STILL, turn_rad=0.2), generator_of(0, 1))
+    drawing = replace(STILL, turn_rad=0.2)
+    matrix = placement(of, (33, 33, 33), drawing, generator_of(0, 1), mirror=True)
     middle = matrix[:, :3] @ torch.full((3,), 16.0, dtype=torch.float64) + matrix[:, 3]
     torch.testing.assert_close(
         middle, centroid(of.brain[0, 0].double()).double(), atol=1e-6, rtol=0

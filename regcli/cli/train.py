@@ -1,0 +1,147 @@
+"""regcli train."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from regcli.cli.common import Verbosity, folder, option, print_paths, progress
+from regcli.errors import RecipeError
+
+EXAMPLES = """Examples:
+
+  regcli train labels/ --synth -o run/
+
+  regcli train OASIS_dataset.json -o run/ --max-time 3600
+
+  regcli train OASIS_dataset.json -o run/ --resume
+
+DATA is a folder of images with labels/, keypoints/ and masks/ beside it,
+a CSV (image,labels,points,mask,split,name), or a Learn2Reg *_dataset.json.
+
+Files in RUN: last and best.safetensors, card.md, train.csv, train.json,
+loss.png. A run that was killed goes on with --resume, as if nothing had been."""
+
+ModelName = Literal["dio"]
+NetworkName = Literal["unet", "lku", "unet-e", "lku-e"]
+Precision = Literal["auto", "fp32", "bf16"]
+_WHAT, _HOW, _RUN = "What to learn", "How to learn", "How to run"
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="A folder, a CSV or a Learn2Reg JSON.", metavar="DATA")
+    ],
+    out: Annotated[Path, option("Folder, created.", "RUN", "-o", "--out", parser=folder)],
+    synth: Annotated[
+        bool, option("Draw images from the label maps.", "", "--synth", panel=_WHAT)
+    ] = False,
+    model: Annotated[ModelName, option("dio.", "NAME", panel=_WHAT)] = "dio",
+    network: Annotated[
+        NetworkName, option("unet (default), lku, unet-e or lku-e.", "NAME", panel=_WHAT)
+    ] = "unet",
+    spacing: Annotated[
+        float, option("Voxel size to learn at, mm; default 2.", "X", panel=_WHAT)
+    ] = 2.0,
+    shape: Annotated[
+        str | None, option("Voxels of a sample, like 81x97x81.", "NxNxN", panel=_WHAT)
+    ] = None,
+    validation: Annotated[
+        str | None, option("Cases to hold out; default a fifth.", "A,B", panel=_WHAT)
+    ] = None,
+    transform: Annotated[
+        str, option("freeform (default) or diffeo, while training.", "NAME", panel=_HOW)
+    ] = "freeform",
+    adjoint: Annotated[
+        str, option("gn-ift (default), ift, phantom:steps=K or jfb.", "NAME", panel=_HOW)
+    ] = "gn-ift",
+    warm_steps: Annotated[
+        int, option("Steps on the labels alone; default 6000.", "N", panel=_HOW, least=0)
+    ] = 6000,
+    steps: Annotated[
+        int | None,
+        option("Steps through registrations; default 600.", "N", panel=_HOW, least=0),
+    ] = None,
+    epochs: Annotated[
+        int | None, option("The same, in rounds of all cases.", "N", panel=_HOW, least=1)
+    ] = None,
+    batch: Annotated[int, option("Samples a step; default 1.", "N", panel=_HOW, least=1)] = 1,
+    warm_lr: Annotated[float, option("Learning rate; default 2e-3.", "X", panel=_HOW)] = 2e-3,
+    lr: Annotated[
+        float, option("Of steps through registrations; default 2e-4.", "X", panel=_HOW)
+    ] = 2e-4,
+    validate_every: Annotated[int, option("Steps; default 100.", "N", panel=_HOW, least=1)] = 100,
+    seed: Annotated[int, option("Of everything random.", "N", panel=_HOW, least=0)] = 0,
+    max_time: Annotated[
+        float, option("Seconds; then stop, resumably.", "S", panel=_RUN, least=0)
+    ] = 0,
+    resume: Annotated[bool, option("Go on with RUN.", "", "--resume", panel=_RUN)] = False,
+    device: Annotated[str, option("auto, cpu, cuda, cuda:N or mps.", "NAME", panel=_RUN)] = "auto",
+    precision: Annotated[
+        Precision, option("Of the network: auto, fp32 or bf16.", "NAME", panel=_RUN)
+    ] = "auto",
+    threads: Annotated[int | None, option("Default all cores.", "N", panel=_RUN, least=1)] = None,
+    deterministic: Annotated[
+        bool, option("The same bits every time.", "", "--deterministic", panel=_RUN)
+    ] = False,
+    quiet: Annotated[bool, option("Errors only.", "", "-q", "--quiet", panel=_RUN)] = False,
+    no_progress: Annotated[bool, option("No bars.", "", "--no-progress", panel=_RUN)] = False,
+) -> None:
+    """Train a feature network, and write weights that register --weights takes."""
+    verbosity = Verbosity.of(quiet, verbose=False)
+    if steps is not None and epochs is not None:
+        raise RecipeError("--steps and --epochs say the same.", "Give one of them.")
+    values: dict[str, Any] = {
+        "network": network,
+        "spacing_mm": _positive("spacing", spacing),
+        "shape": _shape(shape),
+        "warm_steps": warm_steps,
+        "steps": 600 if steps is None else steps,
+        "warm_rate": _positive("warm-lr", warm_lr),
+        "rate": _positive("lr", lr),
+        "batch": batch,
+        "transform": transform,
+        "adjoint": adjoint,
+        "seed": seed,
+        "validate_every": validate_every,
+        "device": device,
+        "precision": precision,
+    }
+
+    from regcli.train.plan import TrainPlan
+    from regcli.train.run import TrainJob, train_files
+
+    job = TrainJob(
+        data=data,
+        run=out,
+        plan=TrainPlan(**values),
+        epochs=epochs or 0,
+        synth=synth,
+        validation=tuple(filter(None, (validation or "").split(","))),
+        resume=resume,
+        max_time=max_time,
+        threads=threads or 0,
+        deterministic=deterministic,
+        command=("regcli", *sys.argv[1:]),
+    )
+    with progress(verbosity, bars=not no_progress) as show:
+        best = train_files(job, show, verbosity.say)
+    print_paths([str(best)])
+
+
+def _positive(name: str, value: float) -> float:
+    if not 0 < value < float("inf"):
+        raise RecipeError(f"--{name} {value:g} is not a positive number.", "Give one above 0.")
+    return value
+
+
+def _shape(text: str | None) -> tuple[int, int, int]:
+    """Three numbers, or zeros: what suits the data."""
+    if text is None:
+        return (0, 0, 0)
+    parts = text.split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise RecipeError(f"--shape '{text}' is no shape.", "Write it like 81x97x81.")
+    i, j, k = (int(part) for part in parts)
+    return (i, j, k)

@@ -1,0 +1,54 @@
+"""The card of trained weights: what they came from, how, how good they are, and their limits."""
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+import regcli
+
+
+def environment() -> dict[str, str]:
+    """On what a training runs."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "regcli": regcli.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": f"{os.cpu_count()} cores, {platform.machine()}",
+        "threads": str(torch.get_num_threads()),
+        "gpu": gpu,
+    }
+
+
+def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Markdown.
+
+    Args:
+        record: What train.json holds.
+        facts: What the header of the weights says.
+    """
+    plan = record["plan"]
+    drawn = "images drawn from label maps" if record["synth"] else "images"
+    lines = [
+        f"# Weights of a {plan['network']} for registration (dio)",
+        "",
+        f"- **Data**: {len(record['training'])} training subjects ({drawn}), "
+        f"{len(record['validation'])} held out: {', '.join(record['validation'])}.",
+        "- **Licence**: that of the data; say here what it allows.",
+        f"- **Recipe**: {plan['warm_steps']} steps on types, {plan['steps']} through registrations "
+        f"(adjoint {plan['adjoint']}); batch {plan['batch']}, {plan['spacing_mm']:g} mm, "
+        f"{'x'.join(map(str, plan['shape']))} voxels, {plan['precision']}; all of it in "
+        "train.json and in the file's header.",
+        f"- **Seed**: {plan['seed']}.",
+        f"- **Hardware and time**: {', '.join(record['environment'].values())}; "
+        f"{facts['seconds'] / 60:.0f} minutes.",
+        f"- **Held-out result**: {facts['task']} score {facts['best']:.4f} after step "
+        f"{facts['step']}.",
+        "- **Limits**: made for images like the training data; elsewhere --model auto falls back "
+        "on the classical registration.",
+        "",
+        f"Channels: {facts['channels']}. Voxel size: {facts['spacing_mm']:g} mm.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,243 @@
+"""train_files: from files to weights: checked before, resumable after any kill."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regcli.errors import InputError, OutputError, RecipeError
+from regcli.io.cases import Cohort, read_cohort
+from regcli.models.weights import network
+from regcli.nets.base import fitting
+from regcli.pipeline import choose_device, settings
+from regcli.recipe import RegisterRecipe
+from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
+from regcli.train.card import card, environment
+from regcli.train.loop import BEST, LOG, Watch, train
+from regcli.train.pairs import Pairs
+from regcli.train.picture import draw_losses
+from regcli.train.plan import TrainPlan
+from regcli.train.state import read_facts, write_text
+from regcli.train.subjects import Subjects, read_subjects
+from regcli.train.task import Task
+from regcli.train.types import Types
+
+RECORD, CARD, PICTURE = "train.json", "card.md", "loss.png"
+_DENSE = ("diffeo", "freeform")
+_MARGIN_MM = 10.0  # around the anatomy, on each side
+_CHANNELS = 16  # of features that no labels name
+_MOST_VOXELS = 2_500_000
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A training and where its files are.
+
+    Attributes:
+        data: Folder, CSV or Learn2Reg JSON.
+        run: Folder of the result.
+        plan: What to do; its shape (0, 0, 0) means one that suits the data, its steps of learning
+            types 0 if there are no labels.
+        epochs: Steps through registrations, in rounds of all training cases; 0: as planned.
+        synth: Images are drawn from label maps.
+        validation: Names of cases to hold out; empty for a fifth.
+        resume: Go on with the run that is in the folder.
+        max_time: Seconds after which training stops, resumably; 0 for none.
+        threads: 0 for all cores.
+        deterministic: Whether to use only algorithms that repeat bit by bit.
+        command: As the user gave it.
+    """
+
+    data: Path
+    run: Path
+    plan: TrainPlan = field(default_factory=TrainPlan)
+    epochs: int = 0
+    synth: bool = False
+    validation: tuple[str, ...] = ()
+    resume: bool = False
+    max_time: float = 0.0
+    threads: int = 0
+    deterministic: bool = False
+    command: tuple[str, ...] = ()
+
+
+def train_files(
+    job: TrainJob, progress: Callable[[str, float], None], tell: Callable[[str], None]
+) -> Path:
+    """Train, and leave weights, their card, a log and a picture of it.
+
+    Args:
+        job: What to do.
+        progress: Called with a task and the share of it that is done.
+        tell: Takes a line about every validation.
+
+    Returns:
+        The best weights' path.
+
+    Raises:
+        RegcliError: Of the kind that fits, before any computing.
+    """
+    _check(job)
+    recipe = RegisterRecipe(threads=job.threads, deterministic=job.deterministic)
+    with settings(recipe), torch.enable_grad():
+        return _train(job, progress, tell)
+
+
+def _train(
+    job: TrainJob, progress: Callable[[str, float], None], tell: Callable[[str], None]
+) -> Path:
+    began = time.monotonic()
+    cohort = read_cohort(job.data, validation=job.validation, share=0.2, labels_only=job.synth)
+    subjects = read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
+    plan = _suited(job, subjects)
+    tasks = _tasks(subjects, plan)
+    job.run.mkdir(parents=True, exist_ok=True)
+    record = _record(job, cohort, plan)
+    if job.resume:
+        _compare(job.run, record)
+    write_text(job.run / RECORD, json.dumps(record, indent=1))
+    deadline = began + job.max_time if job.max_time else math.inf
+
+    def finish() -> None:
+        draw_losses(job.run / LOG, job.run / PICTURE)
+        if (job.run / BEST).exists():
+            write_text(job.run / CARD, card(record, read_facts(job.run / BEST)))
+
+    def told(line: str) -> None:
+        tell(line)
+        finish()
+
+    watch = Watch(lambda: time.monotonic() < deadline, told, progress)
+    best = train(tasks, _facts(plan, subjects), plan, job.run, watch)
+    finish()
+    if not best.exists():
+        raise InputError(
+            f"{job.run} has no weights yet: the time ended before the first validation.",
+            "Go on with --resume, or validate more often with --validate-every.",
+        )
+    return best
+
+
+def _check(job: TrainJob) -> None:
+    plan = job.plan
+    parse(NETWORKS, plan.network)
+    build(ADJOINTS, plan.adjoint)
+    build(TRANSFORMS, plan.transform)
+    if plan.transform.partition(":")[0] not in _DENSE:
+        raise RecipeError(
+            f"--transform {plan.transform}: features are trained with dense maps.",
+            f"Use {' or '.join(_DENSE)}; registrations may use any other.",
+        )
+    if plan.adjoint.partition(":")[0] == "unroll":
+        raise RecipeError(
+            "--adjoint unroll does not differentiate the solver that registers.",
+            "Use gn-ift, ift, phantom:steps=K or jfb; benchmarks/adjoints.py compares unroll.",
+        )
+    there = (job.run / RECORD).exists()
+    if there and not job.resume:
+        raise OutputError(f"{job.run} holds a training.", "Give --resume, or another folder by -o.")
+    if job.resume and not there:
+        raise InputError(f"{job.run} holds no training to go on with.", "Leave --resume out.")
+
+
+def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
+    """The plan with what depends on the machine and the data filled in."""
+    device = choose_device(job.plan.device)
+    precision = job.plan.precision
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" else "fp32"
+    plan = dataclasses.replace(job.plan, device=str(device), precision=precision)
+    if job.epochs:
+        plan = dataclasses.replace(plan, steps=job.epochs * len(subjects.training) // plan.batch)
+    if subjects.words.count == 1:
+        plan = dataclasses.replace(plan, warm_steps=0)
+    if plan.warm_steps + plan.steps == 0:
+        raise InputError("Without labels there is nothing to warm up with.", "Give --steps.")
+    if plan.warm_steps and not subjects.validation:
+        raise InputError("There is no case to validate with.", "Name some with --validation.")
+    if plan.steps and not subjects.pairs:
+        raise InputError(
+            "There is no pair of cases to validate registrations with.",
+            "Hold out two or more with --validation, or give --steps 0.",
+        )
+    if plan.steps and len(subjects.training) < 2:
+        raise InputError("Registrations need two cases to train on.", "Add some.")
+    if not any(plan.shape):
+        plan = dataclasses.replace(plan, shape=_shape(plan, subjects))
+    if math.prod(plan.shape) > _MOST_VOXELS:
+        raise InputError(
+            f"Training volumes of {'x'.join(map(str, plan.shape))} voxels take too much memory.",
+            "Give a larger --spacing, or a smaller --shape.",
+        )
+    return plan
+
+
+def _shape(plan: TrainPlan, subjects: Subjects) -> tuple[int, int, int]:
+    """Of volumes that hold the middle part of nine subjects in ten, and a margin."""
+    sizes = []
+    for who in subjects.training:
+        inside = who.brain[0, 0].nonzero()
+        extent = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double()
+        sizes.append(extent * torch.tensor(who.space.spacing, dtype=torch.float64))
+    reach = torch.stack(sizes).quantile(0.9, dim=0) + 2 * _MARGIN_MM
+    multiple = network(plan.network, 2).multiple
+    i, j, k = (fitting(math.ceil(float(mm) / plan.spacing_mm), multiple) for mm in reach)
+    return i, j, k
+
+
+def _tasks(subjects: Subjects, plan: TrainPlan) -> list[Task]:
+    tasks: list[Task] = []
+    if plan.warm_steps:
+        tasks.append(Types(subjects, plan, "types", plan.warm_steps, plan.warm_rate))
+    if plan.steps:
+        tasks.append(Pairs(subjects, plan, "pairs", plan.steps, plan.rate))
+    return tasks
+
+
+def _facts(plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
+    """What a file of weights says about them at the start; see `models.weights.assemble`."""
+    words = subjects.words
+    return {
+        "model": "dio",
+        "network": plan.network,
+        "channels": words.count if words.count > 1 else _CHANNELS,
+        "spacing_mm": plan.spacing_mm,
+        "gains": list(plan.gains),
+        "codes": dict(zip(map(str, words.codes), words.types, strict=True)),
+    }
+
+
+def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:
+    return {
+        "command": list(job.command),
+        "data": str(job.data),
+        "synth": job.synth,
+        "training": [case.name for case in cohort.training],
+        "validation": [case.name for case in cohort.validation],
+        "plan": dataclasses.asdict(plan),
+        "environment": environment(),
+    }
+
+
+def _compare(run: Path, record: dict[str, Any]) -> None:
+    """Refuse to go on with anything else than what was begun."""
+    try:
+        begun = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
+    now = json.loads(json.dumps(record))
+    for key in ("synth", "training", "validation", "plan"):
+        if begun.get(key) != now[key]:
+            changed = key
+            if key == "plan":
+                changed = ", ".join(k for k in now[key] if begun.get(key, {}).get(k) != now[key][k])
+            raise RecipeError(
+                f"--resume: {changed} differs from what {run} was begun with.",
+                "Give the options of the first run (train.json has them), or another folder.",
+            )

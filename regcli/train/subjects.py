@@ -1,0 +1,96 @@
+"""Subjects: whom to learn from and whom to be tested on, read from files once."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from regcli.errors import InputError
+from regcli.image import Image
+from regcli.io.cases import Case, Cohort
+from regcli.io.nifti import read_image
+from regcli.io.points import read_points
+from regcli.models.prepare import prepare
+from regcli.train.anatomy import Anatomy, Vocabulary, anatomy, photographed, vocabulary
+
+_MOST_CODES = 250  # a byte holds a code's place
+
+
+@dataclass(frozen=True, eq=False)
+class Subjects:
+    """Whom to learn from and whom to be tested on.
+
+    Attributes:
+        words: The vocabulary of all.
+        training: Anatomies.
+        validation: Others.
+        pairs: (fixed, moving) places in `validation`.
+        training_pairs: Places in `training` that belong together; empty if any two do.
+    """
+
+    words: Vocabulary
+    training: list[Anatomy]
+    validation: list[Anatomy]
+    pairs: tuple[tuple[int, int], ...] = ()
+    training_pairs: tuple[tuple[int, int], ...] = ()
+
+
+def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], None]) -> Subjects:
+    """Every file of a cohort, read, checked and made ready.
+
+    Args:
+        cohort: Whose files.
+        synth: Whether images are drawn from label maps; images are then not read.
+        progress: Called with the share that is done.
+
+    Raises:
+        InputError: Naming the first file that cannot be used.
+    """
+    cases = (*cohort.training, *cohort.validation)
+    labels: list[Image | None] = []
+    for n, case in enumerate(cases):
+        labels.append(None if case.labels is None else read_image(case.labels, labels=True).image)
+        progress(0.5 * (n + 1) / len(cases))
+    words = vocabulary(_codes(labels))
+    anatomies = []
+    for n, (case, map_) in enumerate(zip(cases, labels, strict=True)):
+        anatomies.append(_anatomy(case, map_, words, synth=synth))
+        progress(0.5 + 0.5 * (n + 1) / len(cases))
+    split = len(cohort.training)
+    places = [{c.name: n for n, c in enumerate(part)} for part in (cases[:split], cases[split:])]
+    return Subjects(
+        words,
+        anatomies[:split],
+        anatomies[split:],
+        tuple((places[1][f], places[1][m]) for f, m in cohort.pairs),
+        tuple((places[0][f], places[0][m]) for f, m in cohort.training_pairs),
+    )
+
+
+def _codes(labels: Iterable[Image | None]) -> set[int]:
+    codes = {int(c) for map_ in labels if map_ is not None for c in map_.data.unique()}
+    if len(codes) > _MOST_CODES:
+        raise InputError(
+            f"The label maps hold {len(codes)} different codes; {_MOST_CODES} is the limit.",
+            "Merge some, or check that they are label maps.",
+        )
+    return codes
+
+
+def _anatomy(case: Case, labels: Image | None, words: Vocabulary, *, synth: bool) -> Anatomy:
+    if synth:
+        if labels is None or not bool((labels.data > 0).any()):
+            raise InputError(f"{case.name} has no labels to draw.", "Leave it out.")
+        return anatomy(labels, words)
+    assert case.image is not None
+    image = read_image(case.image).image
+    mask = None if case.mask is None else read_image(case.mask, constant=True).image
+    for path, other in ((case.labels, labels), (case.mask, mask)):
+        if other is not None and not other.space.agrees(image.space, tolerance_mm=0.1):
+            raise InputError(
+                f"{path} is not on the grid of {case.image}.",
+                "Give a file with the image's shape and header.",
+            )
+    ready = prepare(image, None if mask is None else mask.data, torch.device("cpu"))
+    points = None if case.points is None else read_points(case.points, "ras", image.space).world
+    return photographed(ready, labels, points, words)

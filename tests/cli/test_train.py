@@ -1,0 +1,150 @@
+"""regcli train."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+from heads import labels
+from safetensors.numpy import load_file
+
+from regcli.io import weights as files
+from regcli.models.weights import assemble
+
+FAST = ("--spacing", "2", "--shape", "17x17x17", "--validate-every", "2", "-q")
+FILES = {"best.safetensors", "last.safetensors", "card.md", "train.csv", "train.json", "loss.png"}
+
+
+def write_folder(folder, images=False, count=4):
+    """Small heads: label maps, and scans of them if asked for."""
+    for kind in ("labels", "images") if images else ("labels",):
+        (folder / kind).mkdir(parents=True)
+    for n in range(count):
+        map_ = labels(size=11.0 + 0.7 * n)
+        affine = map_.space.affine.numpy()
+        codes = map_.data[0].numpy()
+        nib.save(nib.Nifti1Image(codes, affine), folder / "labels" / f"s{n}.nii.gz")
+        if images:
+            scan = (codes % 40 * 25.0 + np.random.default_rng(n).normal(0, 3, codes.shape)).clip(0)
+            scan = scan.astype(np.float32)
+            nib.save(nib.Nifti1Image(scan, affine), folder / "images" / f"s{n}.nii.gz")
+    return folder
+
+
+def write_learn2reg(folder):
+    write_folder(folder, images=True)
+    (folder / "images").rename(folder / "imagesTr")
+    (folder / "labels").rename(folder / "labelsTr")
+    entries = [
+        {"image": f"./imagesTr/s{n}.nii.gz", "label": f"./labelsTr/s{n}.nii.gz"} for n in range(4)
+    ]
+    pair = {"fixed": "./imagesTr/s2.nii.gz", "moving": "./imagesTr/s3.nii.gz"}
+    content = {"name": "Heads", "training": entries, "registration_val": [pair]}
+    path = folder / "Heads_dataset.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "data")
+
+
+def rows(run_folder):
+    with (run_folder / "train.csv").open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_label_maps_alone_give_weights_a_card_a_log_and_a_picture(run, folder, tmp_path):
+    out = tmp_path / "run"
+    told = run(
+        *("train", folder / "labels", "--synth", "-o", out, "--validation", "s2,s3"),
+        *("--warm-steps", 2, "--steps", 2, *FAST),
+    )
+    assert told.code == 0, told.err
+    assert told.out == f"{out / 'best.safetensors'}\n"
+    assert {path.name for path in out.iterdir()} == FILES
+    assert [row[0] for row in rows(out)[1:]] == ["types", "types", "pairs", "pairs"]
+    assert (out / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    facts = files.facts(out / "best.safetensors")
+    learned = assemble("x", "", facts, files.tensors(out / "best.safetensors"))
+    assert learned.spacing_mm == 2
+    record = json.loads((out / "train.json").read_text())
+    assert record["validation"] == ["s2", "s3"]
+    card = (out / "card.md").read_text()
+    assert all(word in card for word in ("s2, s3", "Seed", "gn-ift", "Licence", "17x17x17"))
+
+
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run, folder, tmp_path):
+    """By SIGKILL, wherever it is."""
+    options = (folder / "labels", "--synth", "--validation", "s2,s3", "--seed", 4)
+    options = (*options, "--warm-steps", 8, "--steps", 2, "--threads", 1, *FAST)
+    assert run("train", *options, "-o", tmp_path / "whole").code == 0
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "regcli", "train", *map(str, options), "-o", str(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    patience = time.monotonic() + 120
+    while time.monotonic() < patience and not (killed / "train.csv").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 1 < len(rows(killed)) < 11
+    assert run("train", *options, "-o", killed, "--resume").code == 0
+    assert rows(killed) == rows(tmp_path / "whole")
+    one, other = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "killed"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_learn2reg_data_is_trained_on_and_its_pairs_validated(run, tmp_path):
+    data, out = write_learn2reg(tmp_path / "heads"), tmp_path / "run"
+    told = run("train", data, "-o", out, "--warm-steps", 2, "--steps", 2, *FAST)
+    assert told.code == 0, told.err
+    assert len(rows(out)) == 5
+    record = json.loads((out / "train.json").read_text())
+    assert record["training"] == ["s0", "s1"]
+    assert record["validation"] == ["s2", "s3"]
+
+
+def test_images_alone_are_trained_on_through_registrations(run, tmp_path):
+    data = write_folder(tmp_path / "data", images=True)
+    shutil.rmtree(data / "labels")
+    out = tmp_path / "run"
+    told = run(
+        *("train", data, "-o", out, "--validation", "s2,s3", "--steps", 2),
+        *("--precision", "fp32", *FAST),
+    )
+    assert told.code == 0, told.err
+    assert [row[0] for row in rows(out)[1:]] == ["pairs", "pairs"]
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(run, folder, tmp_path):
+    data, out = folder / "labels", tmp_path / "run"
+    synth = ("train", data, "--synth", "-o", out)
+    assert run(*synth, "--network", "resnet").code == 2
+    assert run(*synth, "--adjoint", "magic").fails(2, "magic")
+    assert run(*synth, "--adjoint", "unroll").fails(2, "unroll")
+    assert run(*synth, "--transform", "affine").fails(2, "affine")
+    assert run(*synth, "--lr", "-1").fails(2, "--lr")
+    assert run(*synth, "--shape", "3x4").fails(2, "3x4")
+    assert run(*synth, "--steps", 3, "--epochs", 2).fails(2, "--epochs")
+    assert run(*synth, "--validation", "nobody").fails(3, "nobody")
+    assert run(*synth, "--validation", "s3").fails(3, "pair")
+    assert run(*synth, "--resume").fails(3, "--resume")
+    assert run("train", tmp_path / "nowhere", "-o", out).fails(3, "nowhere")
+    assert run(*synth, "--validation", "s2,s3", "--spacing", "0.1").fails(3, "--spacing")
+    assert not out.exists()
+
+
+def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, tmp_path):
+    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
+    options = ("train", *options, "--warm-steps", 2, "--steps", 0, *FAST)
+    assert run(*options).code == 0
+    assert run(*options).fails(4, "--resume")
+    assert run(*options, "--resume", "--seed", 9).fails(2, "seed")
+    assert run(*options, "--resume").code == 0  # done already

@@ -1,0 +1,105 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from heads import CODES, labels, subject
+
+from regcli.models.prepare import prepare
+from regcli.models.weights import network
+from regcli.train import pairs
+from regcli.train.anatomy import photographed, vocabulary
+from regcli.train.pairs import Pairs
+from regcli.train.plan import TrainPlan
+from regcli.train.subjects import Subjects
+from regcli.train.synth import generator_of
+
+PLAN = TrainPlan(shape=(17, 17, 17))
+WORDS = vocabulary(CODES)
+
+
+def task(plan=PLAN, people=None, words=WORDS, **named):
+    people = people or [subject(words, size=s) for s in (12.0, 13.0)]
+    subjects = Subjects(words, people, people, pairs=((0, 1),), **named)
+    return Pairs(subjects, plan, "pairs", 10, 1e-4)
+
+
+def net(channels=WORDS.count):
+    torch.manual_seed(0)
+    return network("unet", channels).train()
+
+
+def photo(size, points=None, known=True):
+    map_ = labels(size=size)
+    data = map_.data.to(torch.float32) % 40
+    image = prepare(replace(map_, data=data, labels=False), None, torch.device("cpu"))
+    return photographed(image, map_ if known else None, points, WORDS if known else vocabulary([]))
+
+
+@pytest.mark.parametrize("adjoint", ["gn-ift", "jfb", "phantom:steps=2", "ift"])
+def test_gradients_reach_every_weight_of_the_levels_that_are_solved(adjoint):
+    own = net()
+    loss = task(replace(PLAN, adjoint=adjoint)).loss(own, generator_of(0, 3))
+    loss.backward()
+    gradients = [p.grad for p in own.parameters() if p.grad is not None]
+    assert len(gradients) == len(list(own.parameters()))
+    assert all(bool(g.isfinite().all()) for g in gradients)
+
+
+def test_the_same_generator_gives_the_same_loss():
+    values = [float(task().loss(net(), generator_of(0, step)).detach()) for step in (5, 5, 6)]
+    assert values[0] == values[1] != values[2]
+
+
+def test_a_step_against_the_gradient_lowers_the_misfit_as_predicted(monkeypatch):
+    """Of the displacement alone: the auxiliary loss on the types, which needs no solver, is off."""
+    monkeypatch.setattr(pairs, "segmentation_loss", lambda scores, types: 0 * scores[0].sum())
+    own, whole = net(), task(replace(PLAN, gains=(3.0, 3.0, 3.0)))
+    loss = whole.loss(own, generator_of(0, 7))
+    loss.backward()
+    moved = [p for p in own.parameters() if p.grad is not None]
+    size = sum(float(p.grad.square().sum()) for p in moved)
+    assert size > 0
+    asked = 0.02 * float(loss.detach())
+    with torch.no_grad():
+        for p in moved:
+            p -= asked / size * p.grad
+    gained = float(loss.detach()) - float(whole.loss(own, generator_of(0, 7)).detach())
+    assert 0.4 * asked < gained < 2 * asked
+
+
+def test_landmarks_drive_pairs_that_have_no_labels():
+    points = torch.tensor([[15.0, 17.0, 16.0], [10.0, 17.0, 16.0]], dtype=torch.float64)
+    words = vocabulary([])
+    people = [photo(s, points, known=False) for s in (12.0, 13.0)]
+    own = net(4)
+    whole = task(people=people, words=words, training_pairs=((0, 1),))
+    whole.loss(own, generator_of(0, 1)).backward()
+    assert any(float(p.grad.abs().max()) > 0 for p in own.parameters() if p.grad is not None)
+
+
+def test_images_alone_drive_pairs_that_have_nothing_else():
+    people = [photo(s, known=False) for s in (12.0, 13.0)]
+    own = net(4)
+    whole = task(people=people, words=vocabulary([]))
+    whole.loss(own, generator_of(0, 1)).backward()
+    assert any(float(p.grad.abs().max()) > 0 for p in own.parameters() if p.grad is not None)
+    score, facts = whole.validate(own.eval())
+    assert score < 0
+    assert len(facts["volumes"]["means"]) == 3
+
+
+def test_validation_registers_and_scores_overlap():
+    own = net().eval()
+    with torch.no_grad():
+        score, facts = task().validate(own)
+    assert 0.3 < score < 1
+    assert len(facts["volumes"]["means"]) == WORDS.count - 1
+
+
+def test_pairs_that_belong_together_are_drawn_together(monkeypatch):
+    people = [subject(WORDS, size=s) for s in (11.0, 12.0, 13.0)]
+    whole = task(people=people, training_pairs=((2, 0),))
+    drawn = []
+    monkeypatch.setattr(Pairs, "_draw_one", lambda self, of, generator: drawn.append(of))
+    whole._draw(generator_of(0, 0))
+    assert drawn == [people[2], people[0]]
