@@ -7,7 +7,8 @@ import torch
 
 from regcli.errors import InputError
 from regcli.image import Image
-from regcli.io.cases import Case, Cohort
+from regcli.io.cases import Cohort
+from regcli.io.listings import Case
 from regcli.io.nifti import read_image
 from regcli.io.points import read_points
 from regcli.models.prepare import prepare

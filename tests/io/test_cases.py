@@ -9,8 +9,9 @@ import pytest
 from imagefiles import numbers, save
 
 from regcli.errors import InputError, RecipeError
-from regcli.io import cases, nifti
-from regcli.io.cases import PAIR_LIMIT, Case, Cohort, read_cohort
+from regcli.io import nifti
+from regcli.io.cases import PAIR_LIMIT, Cohort, read_cohort
+from regcli.io.listings import IMAGES, Case
 from regcli.io.nifti import read_image
 from regcli.io.points import read_points
 
@@ -133,9 +134,9 @@ def test_case_does_not_matter_in_endings_folders_and_last_words(tmp_path):
 
 
 def test_every_image_that_can_be_read_is_found(tmp_path):
-    assert set(cases._IMAGES) == set(nifti._READABLE)
-    fill(tmp_path, *(f"image{ending[1:]}{ending}" for ending in cases._IMAGES))
-    assert len(names(read_cohort(tmp_path, share=0).training)) == len(cases._IMAGES)
+    assert set(IMAGES) == set(nifti._READABLE)
+    fill(tmp_path, *(f"image{ending[1:]}{ending}" for ending in IMAGES))
+    assert len(names(read_cohort(tmp_path, share=0).training)) == len(IMAGES)
 
 
 def test_the_folder_goes_before_the_last_word(tmp_path):
