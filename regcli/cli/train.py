@@ -41,6 +41,9 @@ def train(
     network: Annotated[
         NetworkName, option("unet (default), lku, unet-e or lku-e.", "NAME", panel=_WHAT)
     ] = "unet",
+    start: Annotated[
+        str, option("Weights to begin with: a name or a file.", "NAME", panel=_WHAT)
+    ] = "",
     spacing: Annotated[
         float, option("Voxel size to learn at, mm; default 2.", "X", panel=_WHAT)
     ] = 2.0,
@@ -94,6 +97,7 @@ def train(
         raise RecipeError("--steps and --epochs say the same.", "Give one of them.")
     values: dict[str, Any] = {
         "network": network,
+        "start": start,
         "spacing_mm": _positive("spacing", spacing),
         "shape": _shape(shape),
         "warm_steps": warm_steps,

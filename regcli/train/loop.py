@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from regcli.models.weights import network
 from regcli.nets.base import FeatureNet
@@ -47,7 +48,12 @@ class Watch:
 
 
 def train(
-    tasks: list[Task], facts: dict[str, Any], plan: TrainPlan, run: Path, watch: Watch
+    tasks: list[Task],
+    facts: dict[str, Any],
+    plan: TrainPlan,
+    run: Path,
+    watch: Watch,
+    start: dict[str, Tensor] | None = None,
 ) -> Path:
     """Train, or go on where `run` left off; returns the best weights' path.
 
@@ -58,12 +64,15 @@ def train(
         plan: What to do; of a run that goes on, the same as before.
         run: Folder for last.safetensors, best.safetensors and train.csv.
         watch: The outside world.
+        start: Weights to begin with, by the names of the network's state; None for random ones.
 
     Returns:
         best.safetensors in `run`, which is there after the first validation.
     """
     torch.manual_seed(plan.seed)
     net = network(plan.network, facts["channels"]).to(plan.torch_device)
+    if start is not None:
+        net.load_state_dict(start)
     facts = facts | {"plan": dataclasses.asdict(plan), "seconds": 0.0}
     begun = read_facts(run / LAST) if (run / LAST).exists() else {"task": tasks[0].name, "step": 0}
     names = [task.name for task in tasks]
@@ -71,7 +80,9 @@ def train(
     for number, task in enumerate(tasks[first:], first):
         if not watch.going():
             break
-        _Course(task, number, net, facts, plan, run, watch).follow(resumed=number == first)
+        learned = number > 0 or start is not None
+        course = _Course(task, number, net, facts, plan, run, watch)
+        course.follow(resumed=number == first, learned=learned)
         facts |= read_facts(run / LAST)
     return run / BEST
 
@@ -98,8 +109,13 @@ class _Course:
             net.parameters(), lr=task.rate, betas=(0.9, 0.98), weight_decay=plan.decay
         )
 
-    def follow(self, *, resumed: bool) -> None:
-        """Take the steps that are left."""
+    def follow(self, *, resumed: bool, learned: bool) -> None:
+        """Take the steps that are left.
+
+        Args:
+            resumed: Whether the task was begun in an earlier process, if there is a state of it.
+            learned: Whether the network knows something already.
+        """
         self.averaged = Averaged(self.net, self.plan.average)
         if resumed and self.last.exists():
             self.facts |= read_state(self.last, self.net, self.averaged, self.optimizer)
@@ -109,7 +125,7 @@ class _Course:
         forget(self.log, self.task.name, self.facts["step"])
         self.began = self.saved = time.monotonic()
         self.before = self.facts["seconds"]
-        if self.number and self.facts["step"] == 0:
+        if learned and self.facts["step"] == 0:
             self._validate()  # what was learned before is the least to beat
         for step in range(self.facts["step"], self.task.steps):
             if not self.watch.going():

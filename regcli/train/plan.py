@@ -15,6 +15,7 @@ class TrainPlan:
 
     Attributes:
         network: A spec of registry.NETWORKS.
+        start: Weights to begin with: a name, a path, or empty for random ones.
         spacing_mm: Voxel size that the network is made for.
         shape: (I, J, K) of the images that are drawn.
         warm_steps: Of the optimizer, learning the types of label maps.
@@ -38,6 +39,7 @@ class TrainPlan:
     """
 
     network: str = "unet"
+    start: str = ""
     spacing_mm: float = 2.0
     shape: tuple[int, int, int] = (81, 97, 81)
     warm_steps: int = 6000

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from regcli.choice import load
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
+from regcli.io.weights import facts as header
+from regcli.io.weights import find
 from regcli.models.weights import network
 from regcli.nets.base import fitting
 from regcli.pipeline import choose_device, settings
@@ -96,7 +100,8 @@ def _train(
     cohort = read_cohort(job.data, validation=job.validation, share=0.2, labels_only=job.synth)
     subjects = read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
     plan = _suited(job, subjects)
-    tasks = _tasks(subjects, plan)
+    tasks, facts = _tasks(subjects, plan), _facts(plan, subjects)
+    start = _start(plan, facts)
     job.run.mkdir(parents=True, exist_ok=True)
     record = _record(job, cohort, plan)
     if job.resume:
@@ -114,7 +119,7 @@ def _train(
         finish()
 
     watch = Watch(lambda: time.monotonic() < deadline, told, progress)
-    best = train(tasks, _facts(plan, subjects), plan, job.run, watch)
+    best = train(tasks, facts, plan, job.run, watch, start)
     finish()
     if not best.exists():
         raise InputError(
@@ -211,6 +216,22 @@ def _facts(plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
         "gains": list(plan.gains),
         "codes": dict(zip(map(str, words.codes), words.types, strict=True)),
     }
+
+
+def _start(plan: TrainPlan, facts: dict[str, Any]) -> dict[str, Tensor] | None:
+    """The weights to begin with."""
+    if not plan.start:
+        return None
+    learned = load(plan.start)
+    file = find(plan.start)
+    begun = header(file.path)
+    for key in ("network", "channels", "codes"):
+        if begun.get(key) != facts[key]:
+            raise InputError(
+                f"--start {plan.start}: its {key} differ from what the data asks for.",
+                "Leave --start out, or train on data with the same labels.",
+            )
+    return learned.net.state_dict()
 
 
 def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:

@@ -141,6 +141,21 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(run, folde
     assert not out.exists()
 
 
+def test_training_begins_with_other_weights_if_asked_to(run, folder, tmp_path):
+    options = (folder / "labels", "--synth", "--validation", "s2,s3", "--steps", 0, *FAST)
+    assert run("train", *options, "-o", tmp_path / "one", "--warm-steps", 2).code == 0
+    best = tmp_path / "one" / "best.safetensors"
+    begun = ("--start", best, "--warm-steps", 2, "--warm-lr", 1e-9)
+    assert run("train", *options, "-o", tmp_path / "two", *begun).code == 0
+    one, other = (load_file(tmp_path / name / "best.safetensors") for name in ("one", "two"))
+    assert all(np.allclose(one[name], other[name], atol=1e-6) for name in one)
+    for name in ("s0", "s1", "s2", "s3"):
+        path = folder / "labels" / f"{name}.nii.gz"
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj) // 2, image.affine), path)
+    assert run("train", *options, "-o", tmp_path / "three", *begun).fails(3, "channels")
+
+
 def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, tmp_path):
     options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
     options = ("train", *options, "--warm-steps", 2, "--steps", 0, *FAST)
