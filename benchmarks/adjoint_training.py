@@ -1,0 +1,94 @@
+"""What training through the solver adds, by adjoint, to as much more of the warm start.
+
+    python benchmarks/adjoint_training.py LABELS RUNS [--warm S] [--more S] [--json FILE]
+
+LABELS is a folder of label maps, images are drawn from them at 4 mm. One warm start of S seconds;
+from its weights, each for as many seconds more: the same task again, and pairs by each adjoint.
+Every network is scored alike: mean Dice of the types over registrations of held-out pairs.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from regcli.io.cases import read_cohort
+from regcli.models.weights import network
+from regcli.train.loop import Watch, train
+from regcli.train.pairs import Pairs
+from regcli.train.plan import TrainPlan
+from regcli.train.state import read_facts, read_weights
+from regcli.train.subjects import Subjects, read_subjects
+from regcli.train.task import Task
+from regcli.train.types import Types
+
+PLAN = TrainPlan(spacing_mm=4.0, shape=(49, 49, 49), validate_every=25)
+SPECS = ("gn-ift", "jfb", "phantom:steps=5")
+CHANNELS = 18  # of the types of FreeSurfer's codes
+STEPS = 100_000  # more than fit into the time: rates stay near their highest
+console = Console()
+
+
+def main() -> None:
+    """Train, score and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--warm", type=float, default=1200, help="seconds")
+    parser.add_argument("--more", type=float, default=600, help="seconds")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    cohort = read_cohort(asked.labels, share=0.2, labels_only=True)
+    subjects = read_subjects(cohort, synth=True, progress=lambda share: None)
+    rows = [score("no network", None, subjects)]
+    warm = learn(
+        Types(subjects, PLAN, "warm", STEPS, PLAN.warm_rate), asked.runs / "warm", asked.warm
+    )
+    rows.append(score("warm start", warm, subjects))
+    todo: dict[str, Task] = {"types": Types(subjects, PLAN, "more", STEPS, PLAN.rate)}
+    for spec in SPECS:
+        todo[spec] = Pairs(subjects, replace(PLAN, adjoint=spec), "more", STEPS, PLAN.rate)
+    for name, task in todo.items():
+        run = asked.runs / name.replace(":", "-")
+        rows.append(score(f"+ {name}", learn(task, run, asked.more, warm), subjects))
+    table = Table(
+        "training", "steps", "s", "Dice", title="registrations of held-out pairs", box=None
+    )
+    for row in rows:
+        table.add_row(row["name"], f"{row['steps']}", f"{row['s']:.0f}", f"{row['dice']:.4f}")
+    console.print(table)
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def learn(task: Task, run: Path, seconds: float, start: Path | None = None) -> Path:
+    """The best weights after this much training, from others or from random ones."""
+    run.mkdir(parents=True)
+    end = time.monotonic() + seconds
+    watch = Watch(lambda: time.monotonic() < end, console.print, lambda name, share: None)
+    facts = {"channels": CHANNELS, "network": PLAN.network}
+    return train([task], facts, PLAN, run, watch, read_weights(start) if start else None)
+
+
+def score(name: str, weights: Path | None, subjects: Subjects) -> dict[str, Any]:
+    """Mean Dice of held-out registrations with these weights; None is the untrained method."""
+    net = network(PLAN.network, CHANNELS).eval()
+    plan, facts = PLAN, {"step": 0, "seconds": 0.0}
+    if weights is None:
+        plan = replace(plan, gains=(0.0, 0.0, 0.0))
+    else:
+        net.load_state_dict(read_weights(weights))
+        facts = read_facts(weights)
+    with torch.no_grad():
+        dice, _ = Pairs(subjects, plan, "pairs", 1, 1.0).validate(net)
+    return {"name": name, "steps": facts["step"], "s": facts["seconds"], "dice": dice}
+
+
+if __name__ == "__main__":
+    main()
