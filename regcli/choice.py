@@ -13,7 +13,7 @@ from regcli.recipe import RegisterRecipe
 
 # Share of structures with a plausible volume, in both images: see the card of the weights for
 # what it was on brains of many contrasts and on images that are none.
-_SUITS = 0.7
+_SUITS = 0.85
 
 
 @dataclass(frozen=True, eq=False)
