@@ -54,8 +54,8 @@ def train(
         str | None, option("Cases to hold out; default a fifth.", "A,B", panel=_WHAT)
     ] = None,
     transform: Annotated[
-        str, option("freeform (default) or diffeo, while training.", "NAME", panel=_HOW)
-    ] = "freeform",
+        str, option("diffeo (default) or freeform, in training.", "NAME", panel=_HOW)
+    ] = "diffeo",
     adjoint: Annotated[
         str, option("gn-ift (default), ift, phantom:steps=K or jfb.", "NAME", panel=_HOW)
     ] = "gn-ift",

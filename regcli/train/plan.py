@@ -51,7 +51,7 @@ class TrainPlan:
     decay: float = 1e-4
     average: float = 0.995
     clip: float = 5.0
-    transform: str = "freeform"
+    transform: str = "diffeo"
     adjoint: str = "gn-ift"
     seed: int = 0
     validate_every: int = 100
