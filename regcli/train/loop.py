@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regcli.errors import InputError, RecipeError
 from regcli.models.weights import network
 from regcli.nets.base import FeatureNet
 from regcli.train.plan import TrainPlan
@@ -157,6 +158,11 @@ class _Course:
             part = self.task.loss(self.net, generator) / batch
             part.backward()
             loss += float(part.detach())
+        if not math.isfinite(loss):
+            raise RecipeError(
+                f"The loss is {loss} at step {step} of {self.task.name}: the rate is too high.",
+                "Train again with a smaller --lr or --warm-lr.",
+            )
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
         self.optimizer.step()
         return loss, float(norm)
@@ -200,10 +206,17 @@ def forget(log: Path, task: str, step: int) -> None:
     """Keep the rows of earlier tasks and of this one's first steps: a kill leaves more, or torn."""
     if not log.exists():
         return
-    with log.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)][1:]
-    own = [row[0] for row in rows].index(task) if any(row[0] == task for row in rows) else len(rows)
+    try:
+        with log.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)][1:]
+        names = [row[0] for row in rows]
+        own = names.index(task) if task in names else len(rows)
+        rows = rows[: own + step]
+        for row in rows:
+            [float(number) for number in row[1:4]]
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{log} is damaged.", "Delete it, and go on without it.") from error
     aside = log.with_name(log.name + ".part")
     with aside.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([_COLUMNS, *rows[: own + step]])
+        csv.writer(file).writerows([_COLUMNS, *rows])
     aside.replace(log)

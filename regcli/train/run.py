@@ -103,7 +103,7 @@ def _train(
     tasks, facts = _tasks(subjects, plan), _facts(plan, subjects)
     start = _start(plan, facts)
     job.run.mkdir(parents=True, exist_ok=True)
-    record = _record(job, cohort, plan)
+    record = _record(job, cohort, plan) | {"codes": facts["codes"]}
     if job.resume:
         _compare(job.run, record)
     write_text(job.run / RECORD, json.dumps(record, indent=1))
@@ -250,14 +250,15 @@ def _compare(run: Path, record: dict[str, Any]) -> None:
     """Refuse to go on with anything else than what was begun."""
     try:
         begun = json.loads((run / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        plan = dict(begun["plan"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
     now = json.loads(json.dumps(record))
-    for key in ("synth", "training", "validation", "plan"):
+    for key in ("synth", "training", "validation", "codes", "plan"):
         if begun.get(key) != now[key]:
             changed = key
             if key == "plan":
-                changed = ", ".join(k for k in now[key] if begun.get(key, {}).get(k) != now[key][k])
+                changed = ", ".join(k for k in now[key] if plan.get(k) != now[key][k])
             raise RecipeError(
                 f"--resume: {changed} differs from what {run} was begun with.",
                 "Give the options of the first run (train.json has them), or another folder.",

@@ -48,14 +48,19 @@ def read_state(
 ) -> dict:
     """Put back what `write_state` wrote; returns its facts."""
     tensors, facts = read_weights(path), read_facts(path)
-    net.load_state_dict(_part(tensors, _PLAIN))
-    for name, value in _part(tensors, _AVERAGED).items():
-        averaged.values[name].copy_(value)
     state = optimizer.state_dict()
-    for key, value in _part(tensors, _MOMENTS).items():
-        number, name = key.split(".", 1)
-        state["state"].setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict(state)
+    try:
+        net.load_state_dict(_part(tensors, _PLAIN))
+        for name, value in _part(tensors, _AVERAGED).items():
+            averaged.values[name].copy_(value)
+        for key, value in _part(tensors, _MOMENTS).items():
+            number, name = key.split(".", 1)
+            state["state"].setdefault(int(number), {})[name] = value
+        optimizer.load_state_dict(state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is not the state of this training.", "Train again in another folder."
+        ) from error
     return facts
 
 

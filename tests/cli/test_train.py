@@ -163,3 +163,28 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, tmp_
     assert run(*options).fails(4, "--resume")
     assert run(*options, "--resume", "--seed", 9).fails(2, "seed")
     assert run(*options, "--resume").code == 0  # done already
+
+
+def test_damaged_runs_are_refused_in_two_lines(run, folder, tmp_path):
+    out = tmp_path / "run"
+    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", out)
+    options = ("train", *options, "--warm-steps", 3, "--steps", 0, *FAST)
+    assert run(*options).code == 0
+    record, log, state = (out / n for n in ("train.json", "train.csv", "last.safetensors"))
+    for path, contents in (
+        (record, (b"", b"[]", b'{"plan": 3}', b"\xff")),
+        (log, (b"\xff\xfe", log.read_bytes().replace(b"types,0,", b"types,0,abc"))),
+        (state, (b"", (out / "best.safetensors").read_bytes())),
+    ):
+        kept = path.read_bytes()
+        for content in contents:
+            path.write_bytes(content)
+            assert run(*options, "--resume").fails(3, path.name)
+        path.write_bytes(kept)
+    assert run(*options, "--resume").code == 0
+
+
+def test_a_rate_that_is_too_high_ends_the_training_with_a_word_about_it(run, folder, tmp_path):
+    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
+    options = ("train", *options, "--warm-steps", 4, "--steps", 0, *FAST)
+    assert run(*options, "--warm-lr", "1e30").fails(2, "--warm-lr")
