@@ -1,5 +1,6 @@
 """Learned: a trained network and what must be known to use it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,12 +64,9 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     except (KeyError, TypeError, ValueError, RegcliError) as error:
         raise _damaged(name) from error
     types = {len(usual.means), len(usual.deviations)}
-    if (
-        not _FINEST_MM < spacing_mm < _COARSEST_MM
-        or len(gains) != _LEVELS
-        or min(gains) < 0
-        or types != {net.channels - 1}
-    ):
+    fits = _FINEST_MM < spacing_mm < _COARSEST_MM and len(gains) == _LEVELS and min(gains) >= 0
+    numbers = (*gains, *usual.means, *usual.deviations)
+    if not fits or types != {net.channels - 1} or not all(map(math.isfinite, numbers)):
         raise _damaged(name)
     _fill(net, values, name)
     return Learned(name, sha256, net.eval(), spacing_mm, gains, usual)
