@@ -145,7 +145,7 @@ def _shape(text: str | None) -> tuple[int, int, int]:
     if text is None:
         return (0, 0, 0)
     parts = text.split("x")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
         raise RecipeError(f"--shape '{text}' is no shape.", "Write it like 81x97x81.")
     i, j, k = (int(part) for part in parts)
     return (i, j, k)

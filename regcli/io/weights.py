@@ -103,7 +103,7 @@ def facts(path: str | Path) -> dict[str, Any]:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, _LONGEST)))
         said = json.loads(header["__metadata__"][FACTS])
-    except (OSError, ValueError, struct.error, KeyError, TypeError) as error:
+    except (OSError, ValueError, struct.error, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{path} does not hold weights of regcli.",
             "Give a .safetensors file that regcli train wrote.",
@@ -130,8 +130,9 @@ def tensors(path: str | Path) -> dict[str, np.ndarray]:
 
 def card(file: WeightsFile) -> str | None:
     """The text of the card beside a file: data, licence, recipe, results, limits."""
-    path = Path(file.path).with_suffix(".md")
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    own = Path(file.path).with_suffix(".md")
+    cards = [path for path in (own, own.with_name("card.md")) if path.is_file()]
+    return cards[0].read_text(encoding="utf-8") if cards else None
 
 
 def _folder() -> Path | None:

@@ -13,8 +13,8 @@ from regcli.nets.base import FeatureNet
 from regcli.registry import NETWORKS, parse, resolve
 
 _KIND = "dio"
-_FINEST_MM, _COARSEST_MM = 0.1, 20.0
-_LEVELS = 3
+FINEST_MM, COARSEST_MM = 0.1, 20.0
+_LEVELS, _MOST_CHANNELS = 3, 1000
 _VOLUMES = ("means", "deviations")
 
 
@@ -60,11 +60,14 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
         spacing_mm = float(facts["spacing_mm"])
         gains = tuple(float(gain) for gain in facts["gains"])
         usual = Volumes(*(tuple(float(v) for v in facts["volumes"][key]) for key in _VOLUMES))
-        net = network(str(facts["network"]), int(facts["channels"]))
+        channels = int(facts["channels"])
+        if not 1 < channels <= _MOST_CHANNELS:
+            raise _damaged(name)
+        net = network(str(facts["network"]), channels)
     except (KeyError, TypeError, ValueError, RegcliError) as error:
         raise _damaged(name) from error
     types = {len(usual.means), len(usual.deviations)}
-    fits = _FINEST_MM < spacing_mm < _COARSEST_MM and len(gains) == _LEVELS and min(gains) >= 0
+    fits = FINEST_MM < spacing_mm < COARSEST_MM and len(gains) == _LEVELS and min(gains) >= 0
     numbers = (*gains, *usual.means, *usual.deviations)
     if not fits or types != {net.channels - 1} or not all(map(math.isfinite, numbers)):
         raise _damaged(name)

@@ -158,12 +158,12 @@ class _Course:
             part = self.task.loss(self.net, generator) / batch
             part.backward()
             loss += float(part.detach())
-        if not math.isfinite(loss):
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise RecipeError(
                 f"The loss is {loss} at step {step} of {self.task.name}: the rate is too high.",
-                "Train again with a smaller --lr or --warm-lr.",
+                "Train again in another folder, with a smaller --lr or --warm-lr.",
             )
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
         self.optimizer.step()
         return loss, float(norm)
 

@@ -17,13 +17,13 @@ from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
 from regcli.io.weights import facts as header
 from regcli.io.weights import find
-from regcli.models.weights import network
+from regcli.models.weights import COARSEST_MM, FINEST_MM, network
 from regcli.nets.base import fitting
 from regcli.pipeline import choose_device, settings
 from regcli.recipe import RegisterRecipe
 from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
 from regcli.train.card import card, environment
-from regcli.train.loop import BEST, LOG, Watch, train
+from regcli.train.loop import BEST, LAST, LOG, Watch, train
 from regcli.train.pairs import Pairs
 from regcli.train.picture import draw_losses
 from regcli.train.plan import TrainPlan
@@ -97,15 +97,22 @@ def _train(
     job: TrainJob, progress: Callable[[str, float], None], tell: Callable[[str], None]
 ) -> Path:
     began = time.monotonic()
+    if job.run.exists() and not job.run.is_dir():
+        raise OutputError(f"{job.run} is not a folder.", "Name another one with -o.")
     cohort = read_cohort(job.data, validation=job.validation, share=0.2, labels_only=job.synth)
     subjects = read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
     plan = _suited(job, subjects)
     tasks, facts = _tasks(subjects, plan), _facts(plan, subjects)
     start = _start(plan, facts)
-    job.run.mkdir(parents=True, exist_ok=True)
     record = _record(job, cohort, plan) | {"codes": facts["codes"]}
     if job.resume:
         _compare(job.run, record)
+    try:
+        job.run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{job.run} cannot be made: {error.strerror}.", "Name another folder with -o."
+        ) from error
     write_text(job.run / RECORD, json.dumps(record, indent=1))
     deadline = began + job.max_time if job.max_time else math.inf
 
@@ -144,7 +151,19 @@ def _check(job: TrainJob) -> None:
             "--adjoint unroll does not differentiate the solver that registers.",
             "Use gn-ift, ift, phantom:steps=K or jfb; benchmarks/adjoints.py compares unroll.",
         )
-    there = (job.run / RECORD).exists()
+    if not FINEST_MM < plan.spacing_mm < COARSEST_MM:
+        raise RecipeError(
+            f"--spacing {plan.spacing_mm:g} is not between {FINEST_MM:g} and {COARSEST_MM:g} mm.",
+            "2 is normal for a brain.",
+        )
+    multiple = network(plan.network, 2).multiple
+    fits = tuple(max(fitting(n, multiple), multiple + 1) for n in plan.shape)
+    if any(plan.shape) and fits != plan.shape:
+        raise RecipeError(
+            f"--shape {'x'.join(map(str, plan.shape))} does not suit the network.",
+            f"Use {'x'.join(map(str, fits))}: multiples of {multiple} and one more.",
+        )
+    there = any((job.run / name).exists() for name in (RECORD, LAST, BEST))
     if there and not job.resume:
         raise OutputError(f"{job.run} holds a training.", "Give --resume, or another folder by -o.")
     if job.resume and not there:
@@ -255,7 +274,7 @@ def _compare(run: Path, record: dict[str, Any]) -> None:
         raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
     now = json.loads(json.dumps(record))
     for key in ("synth", "training", "validation", "codes", "plan"):
-        if begun.get(key) != now[key]:
+        if key in begun and begun[key] != now[key]:
             changed = key
             if key == "plan":
                 changed = ", ".join(k for k in now[key] if plan.get(k) != now[key][k])

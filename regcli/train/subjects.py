@@ -9,7 +9,7 @@ from regcli.errors import InputError
 from regcli.image import Image
 from regcli.io.cases import Cohort
 from regcli.io.listings import Case
-from regcli.io.nifti import read_image
+from regcli.io.nifti import read_header, read_image
 from regcli.io.points import read_points
 from regcli.models.prepare import prepare
 from regcli.train.anatomy import Anatomy, Vocabulary, anatomy, photographed, vocabulary
@@ -48,6 +48,11 @@ def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], No
         InputError: Naming the first file that cannot be used.
     """
     cases = (*cohort.training, *cohort.validation)
+    for case in cases:
+        path = case.labels if synth else case.image
+        assert path is not None
+        if not all(read_header(path).space.solid):
+            raise InputError(f"{path} is 2-D.", "Train on 3-D images.")
     labels: list[Image | None] = []
     for n, case in enumerate(cases):
         labels.append(None if case.labels is None else read_image(case.labels, labels=True).image)
@@ -74,6 +79,10 @@ def _codes(labels: Iterable[Image | None]) -> set[int]:
         raise InputError(
             f"The label maps hold {len(codes)} different codes; {_MOST_CODES} is the limit.",
             "Merge some, or check that they are label maps.",
+        )
+    if min(codes, default=0) < 0:
+        raise InputError(
+            f"The label maps hold the code {min(codes)}.", "Use codes from 0, the background, up."
         )
     return codes
 

@@ -90,7 +90,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run, folder, tmp_pa
     command = [sys.executable, "-m", "regcli", "train", *map(str, options), "-o", str(killed)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     patience = time.monotonic() + 120
-    while time.monotonic() < patience and not (killed / "train.csv").exists():
+    log = killed / "train.csv"
+    while time.monotonic() < patience and not (log.exists() and log.stat().st_size > 40):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -137,7 +138,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(run, folde
     assert run(*synth, "--validation", "s3").fails(3, "pair")
     assert run(*synth, "--resume").fails(3, "--resume")
     assert run("train", tmp_path / "nowhere", "-o", out).fails(3, "nowhere")
-    assert run(*synth, "--validation", "s2,s3", "--spacing", "0.1").fails(3, "--spacing")
+    assert run(*synth, "--validation", "s2,s3", "--spacing", "0.11").fails(3, "--spacing")
+    assert run(*synth, "--spacing", "100").fails(2, "--spacing")
+    assert run(*synth, "--shape", "16x16x16").fails(2, "17x17x17")
+    assert run("train", data, "--synth", "-o", __file__, "--validation", "s2,s3").fails(4, "folder")
     assert not out.exists()
 
 
