@@ -1,20 +1,19 @@
 """register: two images and a recipe in, one Warp out; the stages in the order they happen."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from regcli.choice import features
+from regcli.choice import candidate, features
 from regcli.energy.base import Similarity
 from regcli.energy.information import MI
 from regcli.errors import InputError
 from regcli.image import Image, Space, rearrange
 from regcli.io.nifti import read_image
+from regcli.machine import choose_device, settings
 from regcli.models.contrast import SAME_CONTRAST, local_correlation
 from regcli.models.linear import align, start
 from regcli.models.prepare import prepare, robust_range
@@ -160,6 +159,7 @@ def _solve(
     watch: Watch,
     notes: list[str],
 ) -> _Found:
+    network = candidate(recipe, fixed.space, notes)  # first: weights may be missing or damaged
     device, clock = choose_device(recipe.device), time.monotonic()
     ranges = [robust_range(i.data, m) for i, m in ((fixed, masks.fixed), (moving, masks.moving))]
     _check_ranges(ranges[0], ranges[1], masks)
@@ -173,19 +173,20 @@ def _solve(
     affine, traces = _linear(fixed_ready, moving_ready, recipe, family, initial, watch, notes)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
     found = _Found(affine, recipe.metric, traces, seconds)
-    if recipe.transform in LINEAR and recipe.model != "dio":
+    if recipe.transform in LINEAR and network is None:
         return found
     clock = time.monotonic()
     box = region(fixed_ready, moving_ready, affine)
     inner = fixed_ready.cropped(box)
-    learned = features(recipe, inner, moving_ready, affine, notes)
-    pair = None if learned is None else learned.pair
-    found.weights = None if learned is None else (learned.learned.name, learned.learned.sha256)
-    found.seconds["features"] = time.monotonic() - clock
-    clock = time.monotonic()
+    pair = None
+    if network is not None:
+        pair = features(network, recipe, inner, moving_ready, affine, notes)
+        found.weights = None if pair is None else (network.name, network.sha256)
+        seconds["features"] = time.monotonic() - clock
+        clock = time.monotonic()
     if recipe.transform in LINEAR:
-        assert learned is not None
-        registration = refinement(family, learned.learned)
+        assert network is not None
+        registration = refinement(family, network)
         y, _, more = registration.run(inner, moving_ready, affine, watch, pair)
         found.affine = affine @ y
     else:
@@ -196,42 +197,8 @@ def _solve(
         y = registration.transform.extend(y, box)
         found.displacement = _on_grid(y, fixed_ready.space, fixed.space)
     found.traces += more
-    found.seconds["solve"] = time.monotonic() - clock
+    seconds["solve"] = time.monotonic() - clock
     return found
-
-
-@contextmanager
-def settings(recipe: RegisterRecipe) -> Iterator[None]:
-    """torch as the recipe wants it, and afterwards as it was."""
-    # not torch.use_deterministic_algorithms: it loads torch's compiler, two seconds and 100 MB
-    threads, exact = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    torch.set_num_threads(recipe.threads or threads)
-    torch.set_deterministic_debug_mode("error" if recipe.deterministic else exact)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(exact)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a recipe: "auto" takes a GPU if there is one.
-
-    Raises:
-        InputError: If the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    # an unknown name or index, torch without CUDA, a kind of device without tensors: in this order
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(
-            f"There is no device '{name}' on this machine.", "Use --device auto or --device cpu."
-        ) from error
-    return device
 
 
 def interpolation_of(image: Image, asked: str) -> Interpolation:

@@ -305,20 +305,6 @@ def test_dimensions_that_do_not_fit_are_refused():
         register(flat.fixed, pair.moving, DIFFEO)
 
 
-def test_a_device_that_is_not_there_is_refused():
-    pair = phantoms.pair(SMALL)
-    with pytest.raises(InputError, match="no device 'nonsense'"):
-        register(pair.fixed, pair.moving, recipe(device="nonsense"))
-
-
-def test_settings_of_torch_are_left_as_they_were():
-    pair = phantoms.pair(SMALL)
-    before = (torch.get_num_threads(), torch.is_grad_enabled())
-    register(pair.fixed, pair.moving, recipe("translation", threads=1, deterministic=True))
-    assert (torch.get_num_threads(), torch.is_grad_enabled()) == before
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
 def test_a_single_step_on_every_level_is_enough_to_help():
     pair = phantoms.pair(SMALL)
     result = register(pair.fixed, pair.moving, replace(DIFFEO, iterations=(1, 1)))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from regcli.choice import check_weights
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.evaluate.report import GATES, parse_gate
 from regcli.image import Image
@@ -204,7 +203,6 @@ def _check_recipe(recipe: RegisterRecipe) -> None:
             f"--init '{recipe.init}' is neither a file nor {', '.join(INITS)}.",
             "Check the spelling.",
         )
-    check_weights(recipe)
     cores = os.cpu_count() or 1
     if recipe.threads > max(_MOST_THREADS, cores):
         raise RecipeError(

@@ -17,8 +17,9 @@ from regcli.commands.results import log_text, make_report, write_files
 from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR, copied, open_outputs
+from regcli.machine import settings
 from regcli.models.registration import Watch
-from regcli.pipeline import Result, register, settings
+from regcli.pipeline import Result, register
 from regcli.recipe import INITS
 
 # Measured at 160x192x224 with lncc and mind: peak memory of a run, beyond what Python and torch

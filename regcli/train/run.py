@@ -17,9 +17,9 @@ from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
 from regcli.io.weights import facts as header
 from regcli.io.weights import find
+from regcli.machine import choose_device, settings
 from regcli.models.weights import COARSEST_MM, FINEST_MM, network
 from regcli.nets.base import fitting
-from regcli.pipeline import choose_device, settings
 from regcli.recipe import RegisterRecipe
 from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
 from regcli.train.card import card, environment

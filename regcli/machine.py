@@ -1,0 +1,43 @@
+"""torch as a recipe wants it: threads, determinism, and the device to compute on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from regcli.errors import InputError
+from regcli.recipe import RegisterRecipe
+
+
+@contextmanager
+def settings(recipe: RegisterRecipe) -> Iterator[None]:
+    """torch as the recipe wants it, and afterwards as it was."""
+    # not torch.use_deterministic_algorithms: it loads torch's compiler, two seconds and 100 MB
+    threads, exact = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    torch.set_num_threads(recipe.threads or threads)
+    torch.set_deterministic_debug_mode("error" if recipe.deterministic else exact)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(exact)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a recipe: "auto" takes a GPU if there is one.
+
+    Raises:
+        InputError: If the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    # unknown names and indices, kinds of devices without tensors; torch without CUDA asserts
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"There is no device '{name}' on this machine.", "Use --device auto or --device cpu."
+        ) from error
+    return device

@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from regcli.errors import InputError
+from regcli.machine import choose_device, settings
+from regcli.recipe import RegisterRecipe
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cpu:x", "meta", "cuda:99", ""])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(InputError, match=f"no device '{name}'"):
+        choose_device(name)
+
+
+def test_auto_finds_a_device_that_computes():
+    assert torch.ones(2, device=choose_device("auto")).sum().item() == 2
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def state():
+    return (
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        torch.get_deterministic_debug_mode(),
+    )
+
+
+def test_settings_of_torch_are_left_as_they_were():
+    before = state()
+    with settings(RegisterRecipe(threads=1, deterministic=True)):
+        assert state() == (1, False, 2)
+    assert state() == before
+    with pytest.raises(KeyError), settings(RegisterRecipe(threads=1)):
+        raise KeyError
+    assert state() == before
