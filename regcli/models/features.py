@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from regcli.energy.features import ONE
+from regcli.errors import WeightsError
 from regcli.image import Space
 from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import Prepared
@@ -97,6 +98,9 @@ def describe_pair(
         fixed: Image; the grid covers it.
         moving: Image.
         affine: (4, 4) fixed world to moving world: the moving image is carried by it.
+
+    Raises:
+        WeightsError: If the network says something that is no number.
     """
     grid = working_grid(fixed.space, learned.spacing_mm, learned.net.multiple)
     still = torch.eye(4, dtype=torch.float64)
@@ -114,14 +118,20 @@ def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Desc
         net: In evaluation mode.
         image: On a working grid.
         gains: Weight of each level in the energy.
+
+    Raises:
+        WeightsError: If the network says something that is no number.
     """
     # what the image does not cover shows nothing, as in training
     data = image.data if image.weight is None else image.data * image.weight
     shown = data > FOREGROUND
-    levels = [
-        (torch.softmax(scores.to(torch.float32), dim=1) * ONE).round_().to(torch.uint8)
-        for scores in net(data, shown)
-    ]
+    shares = [torch.softmax(scores.to(torch.float32), dim=1) for scores in net(data, shown)]
+    if not all(bool(share.isfinite().all()) for share in shares):  # as bytes, it would pass for 0
+        raise WeightsError(
+            "The network says something that is no number of an image.",
+            "Use other weights, or --model classical.",
+        )
+    levels = [share.mul_(ONE).round_().to(torch.uint8) for share in shares]
     spaces = []
     for level in levels:
         i, j, k = level.shape[2:]

@@ -6,8 +6,9 @@ import torch
 
 from regcli.energy.features import ONE, Features
 from regcli.energy.regularizers import Diffusion
+from regcli.errors import WeightsError
 from regcli.evaluate.metrics import dice
-from regcli.image import Space
+from regcli.image import Image, Space
 from regcli.models.features import Described, describe, working_grid
 from regcli.models.force import GaussNewtonForce
 from regcli.models.prepare import prepare
@@ -90,6 +91,15 @@ def test_features_are_taken_from_the_level_with_the_most_similar_voxels(space):
     )
     for own, level in zip(described.spaces, described.levels, strict=True):
         assert described.on(own) is level
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_that_says_no_numbers_is_refused(value):
+    space = Space((9, 9, 9), torch.eye(4, dtype=torch.float64))
+    image = prepare(Image(ramp(space)[0], space), None, torch.device("cpu"))
+    image.data[0, 0, 4, 4, 4] = value
+    with pytest.raises(WeightsError, match="no number"):
+        describe(Brightness(), image, GAINS)
 
 
 def test_certain_and_different_costs_the_weight():
