@@ -42,6 +42,27 @@ def open_input(path: Path) -> BinaryIO:
         raise InputError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
 
 
+def read_text(path: Path, remedy: str) -> str:
+    """A text file's content.
+
+    Args:
+        path: UTF-8, with or without a byte order mark.
+        remedy: What to do if it is no text.
+
+    Raises:
+        InputError: If it cannot be read, or is no text.
+    """
+    with open_input(path) as file:
+        raw = file.read()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(f"{path} is not a text file.", remedy)
+    return text
+
+
 def read_whole(path: Path) -> tuple[bytes, str]:
     """The file's bytes, decompressed if its name says so, and the SHA-256 of the file itself.
 

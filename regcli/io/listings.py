@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regcli.errors import InputError
-from regcli.io.files import extension, open_input
+from regcli.io.files import extension, open_input, read_text
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -178,7 +178,7 @@ def _list_table(path: Path) -> Listing:
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """The number and the cells of every row that is not blank."""
-    lines = _text(path).splitlines()
+    lines = read_text(path, "Save it as UTF-8.").splitlines()
     first = next((line for line in lines if line.strip()), "")
     reader = csv.reader(lines, delimiter=max(",;\t", key=first.count))
     try:
@@ -200,7 +200,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 def _list_learn2reg(path: Path) -> Listing:
     try:
-        content = json.loads(_text(path))
+        content = json.loads(read_text(path, "Save it as UTF-8."))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error}.", _LEARN2REG) from None
     training = content.get("training") if isinstance(content, dict) else None
@@ -265,18 +265,6 @@ def _pairs(path: Path, content: dict, key: str) -> list[tuple[Path, Path]]:
 
 def _case(name: str, files: dict[str, Path]) -> Case:
     return Case(name, *(files.get(role) for role in _ROLES))
-
-
-def _text(path: Path) -> str:
-    with open_input(path) as file:
-        raw = file.read()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InputError(f"{path} is not a text file.", "Save it as UTF-8.")
-    return text
 
 
 def _entries(folder: Path) -> list[Path]:

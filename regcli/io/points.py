@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.image import Space
-from regcli.io.files import extension, open_input
+from regcli.io.files import extension, read_text
 from regcli.io.header import LPS
 
 PointSpace = Literal["ras", "lps", "voxel"]
@@ -73,7 +73,7 @@ def read_points(path: str | Path, space: PointSpace = "ras", grid: Space | None 
         RecipeError: If "voxel" is asked for without a grid.
     """
     path = Path(path)
-    text = _text(path)
+    text = read_text(path, "Give points as CSV or Slicer .fcsv.")
     table, numbers = _parse_fcsv(path, text) if _slicer(path) else _parse_csv(path, text, space)
     columns = table.columns
     values = [_floats(path, row, columns, n) for row, n in zip(table.rows, numbers, strict=True)]
@@ -112,18 +112,6 @@ def write_points(points: Points, path: str | Path, grid: Space | None = None) ->
 
 def _slicer(path: Path) -> bool:
     return extension(path) == ".fcsv"
-
-
-def _text(path: Path) -> str:
-    with open_input(path) as file:
-        raw = file.read()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InputError(f"{path} is not a text file.", "Give points as CSV or Slicer .fcsv.")
-    return text
 
 
 def _parse_csv(path: Path, text: str, space: PointSpace) -> tuple[Table, list[int]]:
