@@ -28,10 +28,12 @@ from regcli.train.subjects import Subjects, read_subjects
 from regcli.train.task import Task
 from regcli.train.types import Types
 
-PLAN = TrainPlan(spacing_mm=4.0, shape=(49, 49, 49), validate_every=25)
+STEPS = 100_000  # more than fit into the time: rates stay near their highest
+PLAN = TrainPlan(
+    spacing_mm=4.0, shape=(49, 49, 49), warm_steps=STEPS, steps=STEPS, validate_every=25
+)
 SPECS = ("gn-ift", "jfb", "phantom:steps=5")
 CHANNELS = 18  # of the types of FreeSurfer's codes
-STEPS = 100_000  # more than fit into the time: rates stay near their highest
 console = Console()
 
 
@@ -47,13 +49,11 @@ def main() -> None:
     cohort = read_cohort(asked.labels, share=0.2, labels_only=True)
     subjects = read_subjects(cohort, synth=True, progress=lambda share: None)
     rows = [score("no network", None, subjects)]
-    warm = learn(
-        Types(subjects, PLAN, "warm", STEPS, PLAN.warm_rate), asked.runs / "warm", asked.warm
-    )
+    warm = learn(Types(subjects, PLAN), asked.runs / "warm", asked.warm)
     rows.append(score("warm start", warm, subjects))
-    todo: dict[str, Task] = {"types": Types(subjects, PLAN, "more", STEPS, PLAN.rate)}
+    todo: dict[str, Task] = {"types": Types(subjects, replace(PLAN, warm_rate=PLAN.rate))}
     for spec in SPECS:
-        todo[spec] = Pairs(subjects, replace(PLAN, adjoint=spec), "more", STEPS, PLAN.rate)
+        todo[spec] = Pairs(subjects, replace(PLAN, adjoint=spec))
     for name, task in todo.items():
         run = asked.runs / name.replace(":", "-")
         rows.append(score(f"+ {name}", learn(task, run, asked.more, warm), subjects))
@@ -86,7 +86,7 @@ def score(name: str, weights: Path | None, subjects: Subjects) -> dict[str, Any]
         net.load_state_dict(read_weights(weights))
         facts = read_facts(weights)
     with torch.no_grad():
-        dice, _ = Pairs(subjects, plan, "pairs", 1, 1.0).validate(net)
+        dice, _ = Pairs(subjects, plan).validate(net)
     return {"name": name, "steps": facts["step"], "s": facts["seconds"], "dice": dice}
 
 

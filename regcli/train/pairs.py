@@ -8,7 +8,7 @@ Source: Jena et al., DIO, 2025.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -62,16 +62,22 @@ class Pairs(Task):
     Attributes:
         subjects: At least two to learn from.
         plan: What to do.
-        name: See Task.
-        steps: See Task.
-        rate: See Task.
     """
+
+    name: ClassVar[str] = "pairs"
 
     subjects: Subjects
     plan: TrainPlan
-    name: str
-    steps: int
-    rate: float
+
+    @property
+    def steps(self) -> int:
+        """See Task."""
+        return self.plan.steps
+
+    @property
+    def rate(self) -> float:
+        """See Task."""
+        return self.plan.rate
 
     def loss(self, net: FeatureNet, generator: Generator) -> Tensor:
         """See Task."""

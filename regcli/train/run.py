@@ -218,9 +218,9 @@ def _shape(plan: TrainPlan, subjects: Subjects) -> tuple[int, int, int]:
 def _tasks(subjects: Subjects, plan: TrainPlan) -> list[Task]:
     tasks: list[Task] = []
     if plan.warm_steps:
-        tasks.append(Types(subjects, plan, "types", plan.warm_steps, plan.warm_rate))
+        tasks.append(Types(subjects, plan))
     if plan.steps:
-        tasks.append(Pairs(subjects, plan, "pairs", plan.steps, plan.rate))
+        tasks.append(Pairs(subjects, plan))
     return tasks
 
 

@@ -1,7 +1,7 @@
 """Task: something a network learns; what the training loop knows of it."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor
 
@@ -13,13 +13,19 @@ class Task(ABC):
 
     Attributes:
         name: In train.csv.
-        steps: How many.
-        rate: Highest learning rate.
     """
 
-    name: str
-    steps: int
-    rate: float
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """How many."""
+
+    @property
+    @abstractmethod
+    def rate(self) -> float:
+        """Highest learning rate."""
 
     @abstractmethod
     def loss(self, net: FeatureNet, generator: Generator) -> Tensor:

@@ -1,7 +1,7 @@
 """Types: a network learns to tell the structures of label maps apart, in any contrast."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -30,16 +30,22 @@ class Types(Task):
     Attributes:
         subjects: With label maps.
         plan: What to do.
-        name: See Task.
-        steps: See Task.
-        rate: See Task.
     """
+
+    name: ClassVar[str] = "types"
 
     subjects: Subjects
     plan: TrainPlan
-    name: str
-    steps: int
-    rate: float
+
+    @property
+    def steps(self) -> int:
+        """See Task."""
+        return self.plan.warm_steps
+
+    @property
+    def rate(self) -> float:
+        """See Task."""
+        return self.plan.warm_rate
 
     def loss(self, net: FeatureNet, generator: Generator) -> Tensor:
         """See Task."""

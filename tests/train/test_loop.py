@@ -1,7 +1,7 @@
 import csv
 import itertools
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from regcli.train.subjects import Subjects
 from regcli.train.task import Task
 from regcli.train.types import Types
 
-PLAN = TrainPlan(rise=2, shape=(17, 17, 17), validate_every=2)
+PLAN = TrainPlan(rise=2, shape=(17, 17, 17), validate_every=2, warm_rate=1e-3)
 FACTS = {"channels": 5, "network": "unet"}
 
 
@@ -25,7 +25,7 @@ FACTS = {"channels": 5, "network": "unet"}
 class Darkness(Task):
     """A second task, cheap: scores are to be low."""
 
-    name: str = "darkness"
+    name: ClassVar[str] = "darkness"
     steps: int = 4
     rate: float = 1e-3
 
@@ -45,7 +45,7 @@ def subjects():
 
 
 def tasks(subjects, plan=PLAN, steps=6):
-    return [Types(subjects, plan, "types", steps, 1e-3), Darkness()]
+    return [Types(subjects, replace(plan, warm_steps=steps)), Darkness()]
 
 
 def run_tasks(todo, run, plan=PLAN, steps=None):
@@ -117,7 +117,7 @@ def test_a_task_starts_from_the_best_weights_and_the_score_they_have(subjects, t
 
 
 def test_a_batch_is_the_mean_of_its_samples(subjects, tmp_path):
-    plan = TrainPlan(rise=2, shape=(17, 17, 17), validate_every=1, batch=2)
+    plan = replace(PLAN, validate_every=1, batch=2)
     run_tasks(tasks(subjects, plan, steps=1)[:1], tmp_path / "batch", plan)
     run_tasks(tasks(subjects, steps=2)[:1], tmp_path / "single")
     first, second = (float(row[2]) for row in rows(tmp_path / "single")[1:])
@@ -127,8 +127,8 @@ def test_a_batch_is_the_mean_of_its_samples(subjects, tmp_path):
 
 
 def test_the_loss_falls(subjects, tmp_path):
-    plan = TrainPlan(rise=5, shape=(17, 17, 17))
-    run_tasks([Types(subjects, plan, "types", 40, 2e-3)], tmp_path / "run", plan)
+    plan = TrainPlan(rise=5, shape=(17, 17, 17), warm_steps=40)
+    run_tasks([Types(subjects, plan)], tmp_path / "run", plan)
     losses = [float(row[2]) for row in rows(tmp_path / "run")[1:]]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
 

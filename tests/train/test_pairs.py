@@ -20,7 +20,7 @@ WORDS = vocabulary(CODES)
 def task(plan=PLAN, people=None, words=WORDS, **named):
     people = people or [subject(words, size=s) for s in (12.0, 13.0)]
     subjects = Subjects(words, people, people, pairs=((0, 1),), **named)
-    return Pairs(subjects, plan, "pairs", 10, 1e-4)
+    return Pairs(subjects, plan)
 
 
 def net(channels=WORDS.count):
