@@ -36,6 +36,7 @@ def read_cohort(
     *,
     validation: Sequence[str] = (),
     share: float = 0.1,
+    least: int = 1,
     labels_only: bool = False,
 ) -> Cohort:
     """The cases that DATA holds, as training and validation.
@@ -49,8 +50,8 @@ def read_cohort(
         data: Folder, .csv, .tsv or .json.
         validation: Names of cases, or of BIDS subjects (sub-01), to hold out instead of what
             DATA says.
-        share: Of the subjects to hold out if nobody says whom: the last by name, at least one
-            of three or more.
+        share: Of the subjects to hold out if nobody says whom: the last by name.
+        least: So many at least, if that leaves two others; with a share of 0, none.
         labels_only: Label maps are what counts; images may be missing.
 
     Raises:
@@ -68,7 +69,7 @@ def read_cohort(
     _check(cases, data, labels_only)
     held_out = _named(cases, validation, data) or listing.held_out
     if held_out is None:
-        held_out = _last(cases, share)
+        held_out = _last(cases, share, least)
     kept = frozenset(case.name for case in cases) - held_out
     if not kept:
         raise InputError(f"{data} leaves no case to train on.", "Hold out fewer cases.")
@@ -114,10 +115,11 @@ def _named(cases: Sequence[Case], names: Sequence[str], data: Path) -> frozenset
     return frozenset(name for name, found in held_out.items() if found)
 
 
-def _last(cases: Sequence[Case], share: float) -> frozenset[str]:
+def _last(cases: Sequence[Case], share: float, least: int) -> frozenset[str]:
     """The last cases by name; all of a subject or none, or what is tested would be known."""
     subjects = sorted({_subject(case) for case in cases})
     count = math.ceil(share * len(subjects) - 1e-9) if len(subjects) > 2 else 0
+    count = max(count, min(least, len(subjects) - 2)) if count else 0
     last = subjects[len(subjects) - min(count, len(subjects) - 1) :]
     return frozenset(case.name for case in cases if _subject(case) in last)
 

@@ -8,6 +8,12 @@ import torch
 
 import regcli
 
+_SCORES = {
+    "types": "mean Dice of the types that it finds in images of the held-out subjects",
+    "pairs": "mean Dice of the types after registering held-out pairs (without labels, less the "
+    "loss)",
+}
+
 
 def environment() -> dict[str, str]:
     """On what a training runs."""
@@ -42,13 +48,17 @@ def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
         f"{'x'.join(map(str, plan['shape']))} voxels, {plan['precision']}; all of it in "
         "train.json and in the file's header.",
         f"- **Seed**: {plan['seed']}.",
-        f"- **Hardware and time**: {', '.join(record['environment'].values())}; "
+        f"- **Hardware and time**: {_listed(record['environment'])}; "
         f"{facts['seconds'] / 60:.0f} minutes.",
-        f"- **Held-out result**: {facts['task']} score {facts['best']:.4f} after step "
-        f"{facts['step']}.",
+        f"- **Held-out result**: {_SCORES[facts['task']]}: {facts['best']:.4f}, after step "
+        f"{facts['step']} of {facts['task']}.",
         "- **Limits**: made for images like the training data; elsewhere --model auto falls back "
         "on the classical registration.",
         "",
         f"Channels: {facts['channels']}. Voxel size: {facts['spacing_mm']:g} mm.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _listed(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

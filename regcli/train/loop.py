@@ -126,7 +126,10 @@ class _Course:
         forget(self.log, self.task.name, self.facts["step"])
         self.began = self.saved = time.monotonic()
         self.before = self.facts["seconds"]
-        if learned and self.facts["step"] == 0:
+        lost = self.facts["best"] > -math.inf and not self.best.exists()  # somebody deleted it
+        if lost:
+            self.facts["best"] = -math.inf
+        if lost or (learned and self.facts["step"] == 0):
             self._validate()  # what was learned before is the least to beat
         for step in range(self.facts["step"], self.task.steps):
             if not self.watch.going():

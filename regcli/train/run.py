@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regcli.choice import load
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
 from regcli.io.weights import facts as header
-from regcli.io.weights import find
+from regcli.io.weights import find, tensors
 from regcli.machine import choose_device, settings
-from regcli.models.weights import COARSEST_MM, FINEST_MM, network
+from regcli.models.weights import COARSEST_MM, FINEST_MM, assemble, network
 from regcli.nets.base import fitting
 from regcli.recipe import RegisterRecipe
 from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
@@ -99,21 +98,24 @@ def _train(
     began = time.monotonic()
     if job.run.exists() and not job.run.is_dir():
         raise OutputError(f"{job.run} is not a folder.", "Name another one with -o.")
-    cohort = read_cohort(job.data, validation=job.validation, share=0.2, labels_only=job.synth)
+    cohort = read_cohort(
+        job.data, validation=job.validation, share=0.2, least=2, labels_only=job.synth
+    )
     subjects = read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
     plan = _suited(job, subjects)
     tasks, facts = _tasks(subjects, plan), _facts(plan, subjects)
     start = _start(plan, facts)
     record = _record(job, cohort, plan) | {"codes": facts["codes"]}
     if job.resume:
-        _compare(job.run, record)
+        record = _begun(job.run, record)
     try:
         job.run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{job.run} cannot be made: {error.strerror}.", "Name another folder with -o."
         ) from error
-    write_text(job.run / RECORD, json.dumps(record, indent=1))
+    if not job.resume:  # what a run was begun with stays on record
+        write_text(job.run / RECORD, json.dumps(record, indent=1))
     deadline = began + job.max_time if job.max_time else math.inf
 
     def finish() -> None:
@@ -178,11 +180,15 @@ def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
         precision = "bf16" if device.type == "cuda" else "fp32"
     plan = dataclasses.replace(job.plan, device=str(device), precision=precision)
     if job.epochs:
-        plan = dataclasses.replace(plan, steps=job.epochs * len(subjects.training) // plan.batch)
+        steps = math.ceil(job.epochs * len(subjects.training) / plan.batch)
+        plan = dataclasses.replace(plan, steps=steps)
     if subjects.words.count == 1:
         plan = dataclasses.replace(plan, warm_steps=0)
     if plan.warm_steps + plan.steps == 0:
-        raise InputError("Without labels there is nothing to warm up with.", "Give --steps.")
+        cause = "Without labels there is nothing to warm up with, and of other steps there are 0."
+        if subjects.words.count > 1:
+            cause = "With --warm-steps 0 and --steps 0 nothing is learned."
+        raise InputError(cause, "Give --steps.")
     if plan.warm_steps and not subjects.validation:
         raise InputError("There is no case to validate with.", "Name some with --validation.")
     if plan.steps and not subjects.pairs:
@@ -241,7 +247,6 @@ def _start(plan: TrainPlan, facts: dict[str, Any]) -> dict[str, Tensor] | None:
     """The weights to begin with."""
     if not plan.start:
         return None
-    learned = load(plan.start)
     file = find(plan.start)
     begun = header(file.path)
     for key in ("network", "channels", "codes"):
@@ -250,7 +255,7 @@ def _start(plan: TrainPlan, facts: dict[str, Any]) -> dict[str, Tensor] | None:
                 f"--start {plan.start}: its {key} differ from what the data asks for.",
                 "Leave --start out, or train on data with the same labels.",
             )
-    return learned.net.state_dict()
+    return assemble(file.name, file.sha256, begun, tensors(file.path)).net.state_dict()
 
 
 def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:
@@ -265,8 +270,8 @@ def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:
     }
 
 
-def _compare(run: Path, record: dict[str, Any]) -> None:
-    """Refuse to go on with anything else than what was begun."""
+def _begun(run: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """What a run was begun with; going on with anything else is refused."""
     try:
         begun = json.loads((run / RECORD).read_text(encoding="utf-8"))
         plan = dict(begun["plan"])
@@ -282,3 +287,4 @@ def _compare(run: Path, record: dict[str, Any]) -> None:
                 f"--resume: {changed} differs from what {run} was begun with.",
                 "Give the options of the first run (train.json has them), or another folder.",
             )
+    return begun

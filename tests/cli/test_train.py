@@ -78,7 +78,10 @@ def test_label_maps_alone_give_weights_a_card_a_log_and_a_picture(run, folder, t
     record = json.loads((out / "train.json").read_text())
     assert record["validation"] == ["s2", "s3"]
     card = (out / "card.md").read_text()
-    assert all(word in card for word in ("s2, s3", "Seed", "gn-ift", "Licence", "17x17x17"))
+    assert all(
+        word in card
+        for word in ("s2, s3", "Seed", "gn-ift", "Licence", "17x17x17", "Dice", "torch")
+    )
 
 
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run, folder, tmp_path):
@@ -117,11 +120,12 @@ def test_images_alone_are_trained_on_through_registrations(run, tmp_path):
     shutil.rmtree(data / "labels")
     out = tmp_path / "run"
     told = run(
-        *("train", data, "-o", out, "--validation", "s2,s3", "--steps", 2),
+        *("train", data, "-o", out, "--epochs", 1, "--batch", 4),
         *("--precision", "fp32", *FAST),
     )
     assert told.code == 0, told.err
-    assert [row[0] for row in rows(out)[1:]] == ["pairs", "pairs"]
+    assert [row[0] for row in rows(out)[1:]] == ["pairs"]  # half a batch of cases is a step, too
+    assert json.loads((out / "train.json").read_text())["validation"] == ["s2", "s3"]
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(run, folder, tmp_path):
@@ -134,6 +138,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(run, folde
     assert run(*synth, "--lr", "-1").fails(2, "--lr")
     assert run(*synth, "--shape", "3x4").fails(2, "3x4")
     assert run(*synth, "--steps", 3, "--epochs", 2).fails(2, "--epochs")
+    assert run(*synth, "--steps", 0, "--warm-steps", 0).fails(3, "--steps")
     assert run(*synth, "--validation", "nobody").fails(3, "nobody")
     assert run(*synth, "--validation", "s3").fails(3, "pair")
     assert run(*synth, "--resume").fails(3, "--resume")
@@ -166,7 +171,9 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, tmp_
     assert run(*options).code == 0
     assert run(*options).fails(4, "--resume")
     assert run(*options, "--resume", "--seed", 9).fails(2, "seed")
+    begun = (tmp_path / "run" / "train.json").read_bytes()
     assert run(*options, "--resume").code == 0  # done already
+    assert (tmp_path / "run" / "train.json").read_bytes() == begun
 
 
 def test_damaged_runs_are_refused_in_two_lines(run, folder, tmp_path):

@@ -334,11 +334,19 @@ def test_a_share_may_be_asked_for(tmp_path):
     assert names(read_cohort(tmp_path, share=0.25).validation) == ["s6", "s7"]
     assert read_cohort(tmp_path, share=0).validation == ()
     assert len(read_cohort(tmp_path, share=0.99).training) == 1
+    assert names(read_cohort(tmp_path, share=0.1, least=2).validation) == ["s6", "s7"]
+    assert read_cohort(tmp_path, share=0, least=2).validation == ()
     fill(tmp_path / "many", *(f"s{n:02}.nii" for n in range(100)))
     assert len(read_cohort(tmp_path / "many", share=0.07).validation) == 7  # 0.07 * 100 > 7
     for share in (-0.1, 1.0, float("nan")):
         with pytest.raises(RecipeError, match="share"):
             read_cohort(tmp_path, share=share)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (2, 2), (3, 2), (4, 2), (5, 3)])
+def test_so_many_are_held_out_that_two_remain(tmp_path, count, kept):
+    fill(tmp_path, *(f"s{n}.nii" for n in range(count)))
+    assert len(read_cohort(tmp_path, least=2).training) == kept
 
 
 def test_all_of_a_subject_is_held_out_or_nothing(tmp_path):

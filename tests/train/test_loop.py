@@ -142,6 +142,15 @@ def test_the_rate_rises_then_falls_to_nothing():
     assert rates[-1] < 1e-4
 
 
+def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_path):
+    run_tasks(tasks(subjects)[:1], tmp_path / "run")
+    best = tmp_path / "run" / "best.safetensors"
+    best.unlink()
+    (line,) = run_tasks(tasks(subjects)[:1], tmp_path / "run")
+    assert line.startswith("types, step 6")
+    assert best.exists()
+
+
 def test_a_damaged_state_is_an_error_of_the_users(subjects, tmp_path):
     run_tasks(tasks(subjects), tmp_path / "run", steps=2)
     state = tmp_path / "run" / "last.safetensors"
