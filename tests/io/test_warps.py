@@ -1,4 +1,3 @@
-import json
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +8,9 @@ import oracles
 import pytest
 import SimpleITK as sitk
 import torch
-from scipy.ndimage import center_of_mass, gaussian_filter
-from scipy.spatial.transform import Rotation
+from scipy.ndimage import center_of_mass
+from warpfiles import make_warp, other_space, random_points, smooth_image, write_all
 
-from regcli.errors import InputError, OutputError
 from regcli.image import Image, Space
 from regcli.io import warps
 from regcli.warp import Warp
@@ -27,48 +25,6 @@ def ants():
         return pytest.importorskip("ants", reason="antspyx is not installed")
 
 
-def smooth_field(space, seed=0, length_mm=4.0, sigma=5.0):
-    noise = np.random.default_rng(seed).standard_normal((3, *space.shape))
-    sigmas = [0, *(sigma if n > 1 else 0 for n in space.shape)]
-    u = gaussian_filter(noise, sigmas)
-    u[[n == 1 for n in space.shape]] = 0
-    return torch.from_numpy(u * length_mm / np.abs(u).max()).float()[None]
-
-
-def make_warp(space, seed=0, degrees=6.0):
-    """Turned by some degrees about the middle of the grid, in the plane if there is but one."""
-    angles = (0, 0, degrees) if space.shape[2] == 1 else (degrees, degrees, degrees)
-    turn = Rotation.from_euler("xyz", angles, degrees=True)
-    affine = torch.eye(4, dtype=torch.float64)
-    affine[:3, :3] = torch.from_numpy(turn.as_matrix() @ np.diag([1.05, 0.97, 1.0]))
-    affine[:3, 3] = space.centre - affine[:3, :3] @ space.centre + torch.tensor([2.0, -1.0, 0.0])
-    return Warp(space, affine, smooth_field(space, seed))
-
-
-def smooth_image(space, seed=9):
-    data = gaussian_filter(np.random.default_rng(seed).standard_normal(space.shape), 1.5)
-    return Image(torch.from_numpy(data / np.ptp(data)).float()[None], space)
-
-
-def other_space(space):
-    """A moving grid about the same place, with other axes and voxels."""
-    affine = torch.diag(torch.tensor([-1.9, 2.1, 2.3, 1.0]).double())
-    shape = (27, 25, 26) if space.shape[2] > 1 else (27, 25, 1)
-    if space.shape[2] == 1:
-        affine[2, 2] = 3
-    affine[:3, 3] = (
-        space.centre - affine[:3, :3] @ torch.tensor([(n - 1) / 2 for n in shape]).double()
-    )
-    return Space(shape, affine)
-
-
-def random_points(space, count=200, margin=0.0):
-    draw = torch.rand(count, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    last = torch.tensor(space.shape).double() - 1
-    low = torch.minimum(torch.full_like(last, margin), last / 2)
-    return space.voxel_to_world(low + draw * (last - 2 * low))
-
-
 def itk_points(transform, points):
     lps = points * torch.tensor([-1.0, -1.0, 1.0])
     out = np.array([transform.TransformPoint(p) for p in lps.tolist()])
@@ -77,17 +33,6 @@ def itk_points(transform, points):
 
 def close(a, b, mm):
     torch.testing.assert_close(a, b, atol=mm, rtol=0)
-
-
-def write_all(warp, folder):
-    warps.write_displacement(warp.space, warp.displacement, folder / "warp.nii.gz")
-    warps.write_affine(warp.affine, folder / "affine.mat")
-    warps.write_composite(warp, folder / "composite.h5")
-    inverse, _ = warp.inverse()
-    space, v = warps.inverse_parts(inverse, warp.space)
-    warps.write_displacement(space, v, folder / "inverse_warp.nii.gz")
-    warps.write_inverse_composite(inverse, warp.space, folder / "inverse_composite.h5")
-    return inverse
 
 
 def test_itk_carries_points_through_a_composite_as_the_warp_does(space, tmp_path):
@@ -325,72 +270,3 @@ def test_composites_are_written_from_several_threads_at_once(space, tmp_path):
         found = list(pool.map(warps.read_warp, paths))
     for other in found:
         close(other.displacement, warp.displacement, 1e-5)
-
-
-def test_files_are_described_in_json(space, tmp_path):
-    warp = make_warp(space)
-    write_all(warp, tmp_path)
-    kinds = {}
-    for path in tmp_path.iterdir():
-        facts = json.loads(json.dumps(warps.describe_transform(path)))
-        assert (facts["space"], facts["units"]) == ("LPS", "mm")
-        kinds[path.name] = [facts["kind"], *(part["kind"] for part in facts["parts"])]
-    field, affine = "displacement field", "affine"
-    assert kinds == {
-        "warp.nii.gz": [field, field],
-        "inverse_warp.nii.gz": [field, field],
-        "affine.mat": [affine, affine],
-        "composite.h5": ["composite", field, affine],
-        "inverse_composite.h5": ["composite", affine, field],
-    }
-    part = warps.describe_transform(tmp_path / "warp.nii.gz")["parts"][0]
-    longest = float(warp.displacement[0].norm(dim=0).max())
-    assert part["max_displacement_mm"] == pytest.approx(longest, abs=1e-5)
-    assert part["grid"]["shape"] == list(space.shape)
-    assert part["grid"]["codes"] == space.codes
-
-
-def test_a_plain_matrix_is_described_as_ras(tmp_path):
-    np.savetxt(tmp_path / "a.txt", np.diag([1, 2, 3, 1]), fmt="%g")
-    facts = warps.describe_transform(tmp_path / "a.txt")
-    assert (facts["space"], facts["parts"][0]["matrix_ras"][1]) == ("RAS", [0, 2, 0, 0])
-
-
-def test_a_displacement_cannot_be_inverted_on_reading(space, tmp_path):
-    write_all(make_warp(space), tmp_path)
-    for name in ("warp.nii.gz", "composite.h5"):
-        with pytest.raises(InputError, match="cannot be inverted"):
-            warps.read_warp([(tmp_path / name, True)])
-
-
-@pytest.mark.parametrize("name", ["x.h5", "x.mat", "x.nii.gz", "x.tfm", "x.png"])
-@pytest.mark.parametrize("content", [None, b"", b"hello", b"\x89HDF\r\n\x1a\n" + b"\0" * 200])
-def test_a_missing_or_damaged_file_is_an_input_error(tmp_path, name, content):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError):
-        warps.read_warp(tmp_path / name)
-    with pytest.raises(InputError):
-        warps.describe_transform(tmp_path / name)
-
-
-def test_a_composite_cut_short_is_an_input_error(space, tmp_path):
-    path = tmp_path / "c.h5"
-    warps.write_composite(make_warp(space), path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError):
-        warps.read_warp(path)
-
-
-def test_splines_are_refused_with_a_remedy(tmp_path):
-    parts = [sitk.AffineTransform(3), sitk.BSplineTransform(3)]
-    sitk.WriteTransform(sitk.CompositeTransform(parts), str(tmp_path / "c.h5"))
-    with pytest.raises(InputError, match="BSplineTransform") as caught:
-        warps.read_warp(tmp_path / "c.h5")
-    assert "displacement field" in caught.value.remedy
-
-
-@pytest.mark.parametrize("name", ["c.nii.gz", "c.tfm", "c", "none/c.h5"])
-def test_a_composite_that_cannot_be_written_is_an_output_error(space, tmp_path, name):
-    with pytest.raises(OutputError):
-        warps.write_composite(make_warp(space), tmp_path / name)
