@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from regcli.errors import InputError
@@ -65,12 +64,14 @@ def hd95(
     Raises:
         InputError: If the shapes differ.
     """
+    from scipy.ndimage import find_objects  # late: half a second of every command otherwise
+
     _require_same_shape(fixed, moved)
     if codes is None:
         codes = (_counts(fixed).keys() | _counts(moved).keys()) - {0}
     wanted = sorted(codes)
     f, m = (_ranked(labels, wanted) for labels in (fixed, moved))
-    boxes = (ndimage.find_objects(ranked, max_label=len(wanted)) for ranked in (f, m))
+    boxes = (find_objects(ranked, max_label=len(wanted)) for ranked in (f, m))
     axes = [axis for axis, length in enumerate(fixed.shape) if length > 1]
     distances = {}
     for rank, (code, a, b) in enumerate(zip(wanted, *boxes, strict=True), start=1):
@@ -251,7 +252,9 @@ def _robust_hausdorff(a: np.ndarray, b: np.ndarray, spacing: tuple[float, float,
 
 
 def _distance_to(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing))
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(~mask, sampling=spacing))
 
 
 def _standardised_in(image: Tensor, weight: Tensor) -> Tensor:

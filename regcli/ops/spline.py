@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from regcli.ops.kernels import reference
@@ -24,6 +23,8 @@ def sample_cubic(
     Returns:
         (1, C, i, j, k) float32, on the CPU.
     """
+    from scipy import ndimage  # late: half a second of every command otherwise
+
     u = None if displacement is None else displacement.cpu().to(torch.float64)
     points = reference.positions(matrix.to(torch.float64), u, shape)
     covered = reference.inside(points, (image.shape[2], image.shape[3], image.shape[4]))
