@@ -100,12 +100,17 @@ def _slabs(planes: int, count: int) -> list[tuple[int, int]]:
 
 
 def _share(threads: int, jobs: list[tuple[Any, ...]]) -> None:
-    if threads == 1:
-        for loop, *arguments in jobs:
+    todo = iter(jobs)
+
+    def work() -> None:
+        for loop, *arguments in todo:  # the next one, whichever thread asks
             loop(*arguments)
-        return
-    for running in [_pool(threads).submit(*job) for job in jobs]:
-        running.result()
+
+    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)] if threads > 1 else []
+    work()  # at once: another thread takes a while to wake up, and finds less left to do
+    for other in others:
+        if not other.cancel():
+            other.result()
 
 
 def as_rows(rows: Tensor | None) -> np.ndarray:
