@@ -24,7 +24,7 @@ class Described:
 
     Attributes:
         spaces: The grids of the levels, coarse to fine.
-        levels: (1, C, I, J, K) uint8 each, probabilities times 255.
+        levels: (1, C, I, J, K) uint8 each, probabilities times 255; next to each other in memory.
         gains: Weight of each level in the energy.
     """
 
@@ -46,7 +46,12 @@ class Described:
         if own.agrees(space):
             return level
         change = (torch.linalg.inv(own.affine) @ space.affine)[:3]
-        out = torch.empty(1, level.shape[1], *space.shape, dtype=torch.uint8, device=level.device)
+        out = torch.empty(
+            (1, level.shape[1], *space.shape),
+            dtype=torch.uint8,
+            device=level.device,
+            memory_format=torch.channels_last_3d,
+        )
         for channel in range(level.shape[1]):  # one at a time: floats take four times the memory
             values = level[:, channel : channel + 1].to(torch.float32)
             out[:, channel] = sample(values, matrix=change, shape=space.shape)[:, 0].round_()
@@ -131,7 +136,8 @@ def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Desc
             "The network says something that is no number of an image.",
             "Use other weights, or --model classical.",
         )
-    levels = [share.mul_(ONE).round_().to(torch.uint8) for share in shares]
+    last = torch.channels_last_3d  # as registration reads them, without a copy at every step
+    levels = [s.mul_(ONE).round_().to(torch.uint8, memory_format=last) for s in shares]
     spaces = []
     for level in levels:
         i, j, k = level.shape[2:]
