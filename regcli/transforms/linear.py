@@ -45,15 +45,14 @@ class Linear(Transform):
         g, H = _moments(model)
         axes = frame(space)
         to_voxel = torch.linalg.inv(space.affine) @ axes
-        basis = []
-        for G in _generators(self.family, space.solid):
-            basis.append((to_voxel @ G @ torch.linalg.inv(to_voxel))[:3].flatten())
-        B = torch.stack(basis, dim=1)  # (12, n)
+        generators = _generators(self.family, space.solid)
+        basis = to_voxel @ generators @ torch.linalg.inv(to_voxel)
+        B = basis[:, :3].flatten(1).T  # (12, n)
         g, H = B.T @ g, B.T @ H @ B
         diagonal = H.diagonal()
         damped = H + torch.diag(damping * diagonal + 1e-9 * diagonal.max() + 1e-30)
         p = torch.linalg.solve(damped, -g)
-        G = torch.einsum("n,nab->ab", p, _generators(self.family, space.solid))
+        G = torch.einsum("n,nab->ab", p, generators)
         return axes @ G @ torch.linalg.inv(axes)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
