@@ -7,9 +7,14 @@ does in Python what `regcli register` does; names are imported when they are fir
 """
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# OpenMP's threads, torch's among them, else spin while they wait, and keep ours from the cores:
+# registering takes two to three times longer. They read this when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _NAMES = {
     "Image": "regcli.image",

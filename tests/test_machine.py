@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -33,3 +37,15 @@ def test_settings_of_torch_are_left_as_they_were():
     with pytest.raises(KeyError), settings(RegisterRecipe(threads=1)):
         raise KeyError
     assert state() == before
+
+
+@pytest.mark.parametrize(("asked", "wanted"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(asked, wanted):
+    """Before torch is imported: its OpenMP reads it then."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": asked} if asked else {}
+    said = "import os, sys, regcli; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", said], env=environment, capture_output=True, check=True
+    )
+    assert run.stdout.decode().split() == [wanted, "False"]
