@@ -7,7 +7,6 @@ refused. A sheared grid is written into the sform alone; ITK refuses such a file
 """
 
 import math
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from regcli.errors import InputError, OutputError
 from regcli.image import Space, Storage
-from regcli.io.files import extension, open_input, read_start, read_whole
+from regcli.io.files import compressed, extension, open_input, read_start, read_whole
 from regcli.io.formats import HEADER_BYTES
 from regcli.io.header import LPS, corner_gap, make_header
 from regcli.io.itk import translated
@@ -41,7 +40,7 @@ def write_displacement(space: Space, displacement: Tensor | None, path: str | Pa
     Args:
         space: The grid of the displacement.
         displacement: u, (1, 3, I, J, K) RAS mm; None for zeros.
-        path: .nii.gz or .nii. The compressed bytes depend on the values alone.
+        path: .nii.gz or .nii.
 
     Raises:
         OutputError: If the format is neither, or the file cannot be written.
@@ -68,9 +67,7 @@ def write_nifti(path: Path, parts: Iterable[bytes]) -> None:
             "End its name in .nii.gz or .nii.",
         )
     if extension(path) == ".nii.gz":
-        # Matches beyond runs are rare in the digits of a field: three times faster, no larger.
-        packer = zlib.compressobj(1, wbits=31, strategy=zlib.Z_RLE)
-        parts = (*(packer.compress(part) for part in parts), packer.flush())
+        parts = compressed(parts)
     try:
         with path.open("wb") as file:
             file.writelines(parts)

@@ -3,8 +3,11 @@
 import gzip
 import hashlib
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from isal import igzip, isal_zlib
 
 from regcli.errors import InputError
 
@@ -76,13 +79,26 @@ def read_whole(path: Path) -> tuple[bytes, str]:
     if extension(path) not in _COMPRESSED:
         return stored, digest
     try:
-        return gzip.decompress(stored), digest
+        return igzip.decompress(stored), digest
     except EOFError:
         raise InputError(
             f"{path} is cut short: its gzip stream ends after {len(stored)} bytes.", _FETCH
         ) from None
-    except (zlib.error, gzip.BadGzipFile) as error:
+    # isal's stub calls its class of errors an instance
+    except (isal_zlib.error, gzip.BadGzipFile) as error:  # pyright: ignore[reportGeneralTypeIssues]
         raise InputError(f"{path} is damaged: {error}.", _FETCH) from None
+
+
+def compressed(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Bytes as a gzip stream, with neither a name nor a time in it.
+
+    The stream depends on the bytes and the kind of processor alone. isal takes a fifth of zlib's
+    time, and less space.
+    """
+    packer = isal_zlib.compressobj(isal_zlib.ISAL_DEFAULT_COMPRESSION, wbits=31)
+    for part in parts:
+        yield packer.compress(part)
+    yield packer.flush()
 
 
 def read_start(path: Path, size: int) -> bytes:

@@ -1,6 +1,5 @@
 """Images from files and back: NIfTI, MGH, MetaImage and NRRD, every defect named."""
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +117,7 @@ def write_image(image: Image, path: str | Path) -> None:
             "End its name in .nii.gz, .nii, .mgz, .mgh, .mha or .nrrd.",
         )
     if kind not in (".nii", ".mgh"):
-        raw = zlib.compress(raw, level=1, wbits=31)  # neither a name nor a time in the header
+        raw = b"".join(files.compressed([raw]))
     path.write_bytes(raw)
 
 
