@@ -131,7 +131,7 @@ def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Desc
     data = image.data if image.weight is None else image.data * image.weight
     shown = data > FOREGROUND
     shares = [torch.softmax(scores.to(torch.float32), dim=1) for scores in net(data, shown)]
-    if not math.isfinite(sum(float(share.sum()) for share in shares)):  # bytes would pass for 0
+    if not all(bool(share.sum().isfinite()) for share in shares):  # bytes would pass for 0
         raise WeightsError(
             "The network says something that is no number of an image.",
             "Use other weights, or --model classical.",

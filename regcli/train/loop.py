@@ -158,7 +158,7 @@ class _Course:
         loss, batch = 0.0, self.plan.batch
         for sample in range(step * batch, (step + 1) * batch):
             generator = generator_of(self.plan.seed, self.number * _APART + sample)
-            part = self.task.loss(self.net, generator) / batch
+            part = self.task.loss(self.net, generator, step / self.task.steps) / batch
             part.backward()
             loss += float(part.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)

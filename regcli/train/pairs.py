@@ -50,8 +50,9 @@ from regcli.train.types import VALIDATION, usual
 _MIND = MIND(weight=0.5)  # between what same and different contrasts are registered with
 _SMOOTH = Diffusion()
 _STEPS = (15, 10, 6)  # of levels 4, 2 and 1, without a graph
-_FINEST = 0.15  # share of pairs that are solved on level 1 as well
-_LEVELS = (0.0, 0.5, 1.0)  # weight of the loss on levels 4, 2 and 1
+# From coarse to fine in training, too: level 1 takes most of the time, and begins where 2 ends.
+_FINEST = 0.3  # share of pairs that are solved on level 1 as well at the end; at first none
+_LEVELS = ((0.5, 0.0), (0.5, 0.5), (1.0, 1.0))  # weights of the loss on 4, 2 and 1, first and last
 _FOLDS, _LIKENESS, _MM = 5.0, 1.0, 0.1  # weights of losses; overlap's is 1
 
 
@@ -79,10 +80,10 @@ class Pairs(Task):
         """See Task."""
         return self.plan.rate
 
-    def loss(self, net: FeatureNet, generator: Generator) -> Tensor:
+    def loss(self, net: FeatureNet, generator: Generator, done: float) -> Tensor:
         """See Task."""
         fixed, moving = self._draw(generator)
-        finest = bool(torch.rand((), generator=generator) < _FINEST)
+        finest = bool(torch.rand((), generator=generator) < done * _FINEST)
         scores = [self._scores(net, sample.image) for sample in (fixed, moving)]
         total = torch.zeros((), device=self.plan.torch_device)
         if self._labelled:  # what a type looks like is not to be forgotten
@@ -92,8 +93,9 @@ class Pairs(Task):
         for level in range(3 if finest else 2):
             shares = [torch.softmax(s[level], dim=1) for s in scores]
             last = self._equilibrium(level, images, shares, last)
-            if _LEVELS[level]:
-                total = total + _LEVELS[level] * self._misfit(fixed, moving, self._fine(last))
+            weight = (1 - done) * _LEVELS[level][0] + done * _LEVELS[level][1]
+            if weight:
+                total = total + weight * self._misfit(fixed, moving, self._fine(last))
         return total
 
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:

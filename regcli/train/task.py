@@ -28,12 +28,13 @@ class Task(ABC):
         """Highest learning rate."""
 
     @abstractmethod
-    def loss(self, net: FeatureNet, generator: Generator) -> Tensor:
+    def loss(self, net: FeatureNet, generator: Generator, done: float) -> Tensor:
         """() with a graph, of one sample.
 
         Args:
             net: In training mode.
             generator: Decides the sample and everything else that is random.
+            done: Share of the task's steps that have been taken.
         """
 
     @abstractmethod

@@ -47,7 +47,7 @@ class Types(Task):
         """See Task."""
         return self.plan.warm_rate
 
-    def loss(self, net: FeatureNet, generator: Generator) -> Tensor:
+    def loss(self, net: FeatureNet, generator: Generator, done: float) -> Tensor:
         """See Task."""
         subjects = self.subjects
         who = int(torch.randint(len(subjects.training), (), generator=generator))

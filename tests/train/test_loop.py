@@ -29,12 +29,12 @@ class Darkness(Task):
     steps: int = 4
     rate: float = 1e-3
 
-    def loss(self, net, generator):
+    def loss(self, net, generator, done):
         image = torch.rand(1, 1, 17, 17, 17, generator=generator)
         return net(image, image > 0.1)[-1].square().mean()
 
     def validate(self, net) -> tuple[float, dict[str, Any]]:
-        return -float(self.loss(net, torch.Generator().manual_seed(0))), {}
+        return -float(self.loss(net, torch.Generator().manual_seed(0), 0.0)), {}
 
 
 @pytest.fixture(scope="module")
