@@ -51,7 +51,7 @@ def main() -> None:
     rows = [score("no network", None, subjects)]
     warm = learn(Types(subjects, PLAN), asked.runs / "warm", asked.warm)
     rows.append(score("warm start", warm, subjects))
-    todo: dict[str, Task] = {"types": Types(subjects, replace(PLAN, warm_rate=PLAN.rate))}
+    todo: dict[str, Task[Any]] = {"types": Types(subjects, replace(PLAN, warm_rate=PLAN.rate))}
     for spec in SPECS:
         todo[spec] = Pairs(subjects, replace(PLAN, adjoint=spec))
     for name, task in todo.items():
@@ -67,7 +67,7 @@ def main() -> None:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def learn(task: Task, run: Path, seconds: float, start: Path | None = None) -> Path:
+def learn(task: Task[Any], run: Path, seconds: float, start: Path | None = None) -> Path:
     """The best weights after this much training, from others or from random ones."""
     run.mkdir(parents=True)
     end = time.process_time() + seconds  # whatever else the machine does

@@ -4,8 +4,10 @@ import csv
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor
 from regcli.errors import InputError, RecipeError
 from regcli.models.weights import network
 from regcli.nets.base import FeatureNet
+from regcli.train.ahead import drawn
 from regcli.train.plan import TrainPlan
 from regcli.train.state import (
     Averaged,
@@ -30,6 +33,7 @@ from regcli.train.task import Task
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "train.csv"
 _COLUMNS = ["task", "step", "loss", "gradient", "score"]
 _CHECKPOINT_S = 300.0  # at most so much work is lost by a kill
+_AHEAD = (1, 8)  # threads that draw: a network on a GPU is faster than one of them
 _APART = 1 << 32  # between the random numbers of two tasks
 
 
@@ -49,7 +53,7 @@ class Watch:
 
 
 def train(
-    tasks: list[Task],
+    tasks: list[Task[Any]],
     facts: dict[str, Any],
     plan: TrainPlan,
     run: Path,
@@ -93,7 +97,7 @@ class _Course:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any],
         number: int,
         net: FeatureNet,
         facts: dict[str, Any],
@@ -131,15 +135,26 @@ class _Course:
             self.facts["best"] = -math.inf
         if lost or (learned and self.facts["step"] == 0):
             self._validate()  # what was learned before is the least to beat
-        for step in range(self.facts["step"], self.task.steps):
-            if not self.watch.going():
-                break
-            self._step(step)
+        with closing(self._samples()) as samples:
+            for step in range(self.facts["step"], self.task.steps):
+                if not self.watch.going():
+                    break
+                self._step(step, samples)
         if self.rows:
             self._save()
 
-    def _step(self, step: int) -> None:
-        loss, norm = self._learn(step)
+    def _samples(self) -> Generator[Any]:
+        """Samples of the steps that are left, each decided by its number."""
+        batch, apart = self.plan.batch, self.number * _APART
+        threads = min(torch.get_num_threads() - 1, _AHEAD[self.plan.torch_device.type != "cpu"])
+        return drawn(
+            lambda n: self.task.draw(generator_of(self.plan.seed, apart + n)),
+            range(self.facts["step"] * batch, self.task.steps * batch),
+            threads,
+        )
+
+    def _step(self, step: int, samples: Iterator[Any]) -> None:
+        loss, norm = self._learn(step, samples)
         self.averaged.update(self.net, step)
         self.facts["step"] = step + 1
         self.rows.append([self.task.name, step, f"{loss:.5f}", f"{norm:.3f}", ""])
@@ -149,16 +164,15 @@ class _Course:
         elif time.monotonic() - self.saved > _CHECKPOINT_S:
             self._save()
 
-    def _learn(self, step: int) -> tuple[float, float]:
-        """One step of the optimizer, on samples that the step's number decides: loss, gradient."""
+    def _learn(self, step: int, samples: Iterator[Any]) -> tuple[float, float]:
+        """One step of the optimizer, on the next samples: loss, gradient."""
         self.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.task, self.plan.rise, step)
         self.optimizer.zero_grad()
         loss, batch = 0.0, self.plan.batch
-        for sample in range(step * batch, (step + 1) * batch):
-            generator = generator_of(self.plan.seed, self.number * _APART + sample)
-            part = self.task.loss(self.net, generator, step / self.task.steps) / batch
+        for sample in islice(samples, batch):
+            part = self.task.loss(self.net, sample, step / self.task.steps) / batch
             part.backward()
             loss += float(part.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
@@ -193,7 +207,7 @@ class _Course:
         self.rows, self.saved = [], time.monotonic()
 
 
-def learning_rate(task: Task, rise: int, step: int) -> float:
+def learning_rate(task: Task[Any], rise: int, step: int) -> float:
     """Of a step, counted from 0."""
     up = min(1.0, (step + 1) / rise)
     return task.rate * up * 0.5 * (1 + math.cos(math.pi * step / task.steps))

@@ -57,7 +57,22 @@ _FOLDS, _LIKENESS, _MM = 5.0, 1.0, 0.1  # weights of losses; overlap's is 1
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs(Task):
+class Drawn:
+    """A pair.
+
+    Attributes:
+        fixed: An image.
+        moving: Another.
+        chance: In [0, 1), decides whether the finest level is solved.
+    """
+
+    fixed: Sample
+    moving: Sample
+    chance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(Task[Drawn]):
     """Registration.
 
     Attributes:
@@ -80,15 +95,25 @@ class Pairs(Task):
         """See Task."""
         return self.plan.rate
 
-    def loss(self, net: FeatureNet, generator: Generator, done: float) -> Tensor:
+    def draw(self, generator: Generator) -> Drawn:
         """See Task."""
-        fixed, moving = self._draw(generator)
-        finest = bool(torch.rand((), generator=generator) < done * _FINEST)
-        scores = [self._scores(net, sample.image) for sample in (fixed, moving)]
+        people, named = self.subjects.training, self.subjects.training_pairs
+        if named:
+            one, other = named[int(torch.randint(len(named), (), generator=generator))]
+        else:
+            one, other = torch.randperm(len(people), generator=generator)[:2].tolist()
+        fixed, moving = (self._draw_one(people[who], generator) for who in (one, other))
+        return Drawn(fixed, moving, float(torch.rand((), generator=generator)))
+
+    def loss(self, net: FeatureNet, sample: Drawn, done: float) -> Tensor:
+        """See Task."""
+        fixed, moving = sample.fixed, sample.moving
+        finest = sample.chance < done * _FINEST
+        scores = [self._scores(net, one.image) for one in (fixed, moving)]
         total = torch.zeros((), device=self.plan.torch_device)
         if self._labelled:  # what a type looks like is not to be forgotten
-            for s, sample in zip(scores, (fixed, moving), strict=True):
-                total = total + 0.5 * segmentation_loss(s, sample.types.to(total.device))
+            for s, one in zip(scores, (fixed, moving), strict=True):
+                total = total + 0.5 * segmentation_loss(s, one.types.to(total.device))
         images, last = [self._prepared(s) for s in (fixed, moving)], None
         for level in range(3 if finest else 2):
             shares = [torch.softmax(s[level], dim=1) for s in scores]
@@ -111,15 +136,6 @@ class Pairs(Task):
             seen += [one.volumes() for one in found]
             scores.append(self._score(draws, images, found))
         return sum(scores) / len(scores), {"volumes": usual(seen)}
-
-    def _draw(self, generator: Generator) -> tuple[Sample, Sample]:
-        people, named = self.subjects.training, self.subjects.training_pairs
-        if named:
-            one, other = named[int(torch.randint(len(named), (), generator=generator))]
-        else:
-            one, other = torch.randperm(len(people), generator=generator)[:2].tolist()
-        first, second = (self._draw_one(people[who], generator) for who in (one, other))
-        return first, second
 
     def _draw_one(self, of: Anatomy, generator: Generator) -> Sample:
         """An image about as well aligned as a linear stage leaves it; landmarks stay exact."""

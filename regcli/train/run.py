@@ -221,8 +221,8 @@ def _shape(plan: TrainPlan, subjects: Subjects) -> tuple[int, int, int]:
     return i, j, k
 
 
-def _tasks(subjects: Subjects, plan: TrainPlan) -> list[Task]:
-    tasks: list[Task] = []
+def _tasks(subjects: Subjects, plan: TrainPlan) -> list[Task[Any]]:
+    tasks: list[Task[Any]] = []
     if plan.warm_steps:
         tasks.append(Types(subjects, plan))
     if plan.steps:

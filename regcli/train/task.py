@@ -1,14 +1,16 @@
 """Task: something a network learns; what the training loop knows of it."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Generator, Tensor
 
 from regcli.nets.base import FeatureNet
 
+S = TypeVar("S")
 
-class Task(ABC):
+
+class Task(ABC, Generic[S]):
     """A loss to lower and a score to raise.
 
     Attributes:
@@ -28,12 +30,20 @@ class Task(ABC):
         """Highest learning rate."""
 
     @abstractmethod
-    def loss(self, net: FeatureNet, generator: Generator, done: float) -> Tensor:
-        """() with a graph, of one sample.
+    def draw(self, generator: Generator) -> S:
+        """A sample, and all else that is random about a step; on any thread.
+
+        Args:
+            generator: Decides everything.
+        """
+
+    @abstractmethod
+    def loss(self, net: FeatureNet, sample: S, done: float) -> Tensor:
+        """() with a graph.
 
         Args:
             net: In training mode.
-            generator: Decides the sample and everything else that is random.
+            sample: What was drawn.
             done: Share of the task's steps that have been taken.
         """
 

@@ -16,7 +16,7 @@ from regcli.nets.base import FeatureNet
 from regcli.train.losses import segmentation_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
-from regcli.train.synth import draw, generator_of
+from regcli.train.synth import Sample, draw, generator_of
 from regcli.train.task import Task
 
 _IMAGES = 4  # of each validation subject
@@ -24,7 +24,7 @@ VALIDATION = 1 << 20  # steps from here on draw what is validated: no training s
 
 
 @dataclass(frozen=True, eq=False)
-class Types(Task):
+class Types(Task[Sample]):
     """Segmentation, as a warm start: no solver in the loop.
 
     Attributes:
@@ -47,11 +47,14 @@ class Types(Task):
         """See Task."""
         return self.plan.warm_rate
 
-    def loss(self, net: FeatureNet, generator: Generator, done: float) -> Tensor:
+    def draw(self, generator: Generator) -> Sample:
         """See Task."""
         subjects = self.subjects
         who = int(torch.randint(len(subjects.training), (), generator=generator))
-        sample = draw(subjects.training[who], subjects.words, self.plan.drawing, generator)
+        return draw(subjects.training[who], subjects.words, self.plan.drawing, generator)
+
+    def loss(self, net: FeatureNet, sample: Sample, done: float) -> Tensor:
+        """See Task."""
         image, types = (t.to(self.plan.torch_device) for t in (sample.image, sample.types))
         with self.plan.autocast():
             scores = net(image, image > FOREGROUND)

@@ -22,19 +22,21 @@ FACTS = {"channels": 5, "network": "unet"}
 
 
 @dataclass(frozen=True, eq=False)
-class Darkness(Task):
+class Darkness(Task[torch.Tensor]):
     """A second task, cheap: scores are to be low."""
 
     name: ClassVar[str] = "darkness"
     steps: int = 4
     rate: float = 1e-3
 
-    def loss(self, net, generator, done):
-        image = torch.rand(1, 1, 17, 17, 17, generator=generator)
+    def draw(self, generator):
+        return torch.rand(1, 1, 17, 17, 17, generator=generator)
+
+    def loss(self, net, image, done):
         return net(image, image > 0.1)[-1].square().mean()
 
     def validate(self, net) -> tuple[float, dict[str, Any]]:
-        return -float(self.loss(net, torch.Generator().manual_seed(0), 0.0)), {}
+        return -float(self.loss(net, self.draw(torch.Generator().manual_seed(0)), 0.0)), {}
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,10 @@ def net(channels=WORDS.count):
     return network("unet", channels).train()
 
 
+def loss_of(whole, own, generator, done):
+    return whole.loss(own, whole.draw(generator), done)
+
+
 def photo(size, points=None, known=True):
     map_ = labels(size=size)
     data = map_.data.to(torch.float32) % 40
@@ -38,7 +42,7 @@ def photo(size, points=None, known=True):
 @pytest.mark.parametrize("adjoint", ["gn-ift", "jfb", "phantom:steps=2", "ift"])
 def test_gradients_reach_every_weight_of_the_levels_that_are_solved(adjoint):
     own = net()
-    loss = task(replace(PLAN, adjoint=adjoint)).loss(own, generator_of(0, 3), 0.5)
+    loss = loss_of(task(replace(PLAN, adjoint=adjoint)), own, generator_of(0, 3), 0.5)
     loss.backward()
     gradients = [p.grad for p in own.parameters() if p.grad is not None]
     assert len(gradients) == len(list(own.parameters()))
@@ -46,7 +50,9 @@ def test_gradients_reach_every_weight_of_the_levels_that_are_solved(adjoint):
 
 
 def test_the_same_generator_gives_the_same_loss():
-    values = [float(task().loss(net(), generator_of(0, step), 0.5).detach()) for step in (5, 5, 6)]
+    values = [
+        float(loss_of(task(), net(), generator_of(0, step), 0.5).detach()) for step in (5, 5, 6)
+    ]
     assert values[0] == values[1] != values[2]
 
 
@@ -54,7 +60,7 @@ def test_a_step_against_the_gradient_lowers_the_misfit_as_predicted(monkeypatch)
     """Of the displacement alone: the auxiliary loss on the types, which needs no solver, is off."""
     monkeypatch.setattr(pairs, "segmentation_loss", lambda scores, types: 0 * scores[0].sum())
     own, whole = net(), task(replace(PLAN, gains=(3.0, 3.0, 3.0)))
-    loss = whole.loss(own, generator_of(0, 7), 0.5)
+    loss = loss_of(whole, own, generator_of(0, 7), 0.5)
     loss.backward()
     moved = [p for p in own.parameters() if p.grad is not None]
     size = sum(float(p.grad.square().sum()) for p in moved)
@@ -63,7 +69,7 @@ def test_a_step_against_the_gradient_lowers_the_misfit_as_predicted(monkeypatch)
     with torch.no_grad():
         for p in moved:
             p -= asked / size * p.grad
-    gained = float(loss.detach()) - float(whole.loss(own, generator_of(0, 7), 0.5).detach())
+    gained = float(loss.detach()) - float(loss_of(whole, own, generator_of(0, 7), 0.5).detach())
     assert 0.4 * asked < gained < 2 * asked
 
 
@@ -73,7 +79,7 @@ def test_landmarks_drive_pairs_that_have_no_labels():
     people = [photo(s, points, known=False) for s in (12.0, 13.0)]
     own = net(4)
     whole = task(people=people, words=words, training_pairs=((0, 1),))
-    whole.loss(own, generator_of(0, 1), 0.5).backward()
+    loss_of(whole, own, generator_of(0, 1), 0.5).backward()
     assert any(float(p.grad.abs().max()) > 0 for p in own.parameters() if p.grad is not None)
 
 
@@ -81,7 +87,7 @@ def test_images_alone_drive_pairs_that_have_nothing_else():
     people = [photo(s, known=False) for s in (12.0, 13.0)]
     own = net(4)
     whole = task(people=people, words=vocabulary([]))
-    whole.loss(own, generator_of(0, 1), 0.5).backward()
+    loss_of(whole, own, generator_of(0, 1), 0.5).backward()
     assert any(float(p.grad.abs().max()) > 0 for p in own.parameters() if p.grad is not None)
     score, facts = whole.validate(own.eval())
     assert score < 0
@@ -101,7 +107,7 @@ def test_pairs_that_belong_together_are_drawn_together(monkeypatch):
     whole = task(people=people, training_pairs=((2, 0),))
     drawn = []
     monkeypatch.setattr(Pairs, "_draw_one", lambda self, of, generator: drawn.append(of))
-    whole._draw(generator_of(0, 0))
+    whole.draw(generator_of(0, 0))
     assert drawn == [people[2], people[0]]
 
 
@@ -116,6 +122,6 @@ def test_training_goes_from_coarse_levels_to_fine_ones(monkeypatch):
     for done, most in ((0.0, 1), (1.0, 2)):
         solved.clear()
         for step in range(12):
-            whole.loss(own, generator_of(0, step), done)
+            loss_of(whole, own, generator_of(0, step), done)
         assert set(solved) == set(range(most + 1))
         assert solved.count(2) < 9
