@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from regcli.errors import InputError
+from regcli.errors import InputError, WeightsError
 from regcli.image import Space
 from regcli.io import weights as files
 from regcli.models.features import Described, describe_pair
@@ -34,6 +34,8 @@ def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned
     if against:
         notes.append(f"Model classical: {against}.")
     if against or recipe.model == "classical":
+        if recipe.weights:
+            files.find(recipe.weights)  # a name that is misspelt should not go unseen
         return None
     return load(recipe.weights or files.DEFAULT)
 
@@ -57,10 +59,16 @@ def features(
         notes: Takes the decision.
 
     Raises:
-        WeightsError: If the network says something that is no number.
+        WeightsError: If somebody insists, but the network says something that is no number.
     """
     network.net.to(fixed.data.device)
-    pair = describe_pair(network, fixed, moving, affine)
+    try:
+        pair = describe_pair(network, fixed, moving, affine)
+    except WeightsError as error:
+        if recipe.model == "dio":
+            raise
+        notes.append(f"Model classical: {error.cause}")
+        return None
     shares = [network.usual.share(described.volumes()) for described in pair]
     says = f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume"
     if recipe.model == "auto" and min(shares) < _SUITS:

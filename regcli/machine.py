@@ -1,17 +1,25 @@
 """torch as a recipe wants it: threads, determinism, and the device to compute on."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from regcli.errors import InputError
+from regcli.errors import InputError, RecipeError
 from regcli.recipe import RegisterRecipe
+
+_MOST_THREADS = 256  # or the machine's cores: far beyond, the system's libraries crash
 
 
 @contextmanager
 def settings(recipe: RegisterRecipe) -> Iterator[None]:
-    """torch as the recipe wants it, and afterwards as it was."""
+    """torch as the recipe wants it, and afterwards as it was.
+
+    Raises:
+        RecipeError: If so many threads are asked for that the system's libraries would crash.
+    """
+    check_threads(recipe.threads)
     # not torch.use_deterministic_algorithms: it loads torch's compiler, two seconds and 100 MB
     threads, exact = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(recipe.threads or threads)
@@ -22,6 +30,20 @@ def settings(recipe: RegisterRecipe) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(exact)
+
+
+def check_threads(count: int) -> None:
+    """Refuse more threads than the system's libraries bear.
+
+    Raises:
+        RecipeError: If there are that many.
+    """
+    cores = os.cpu_count() or 1
+    if count > max(_MOST_THREADS, cores):
+        raise RecipeError(
+            f"--threads {count} is too many: this machine has {cores} cores.",
+            "Leave it out to use all of them.",
+        )
 
 
 def choose_device(name: str) -> torch.device:

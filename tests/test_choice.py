@@ -84,3 +84,23 @@ def test_two_dimensional_images_are_registered_classically(tmp_path):
     assert "3-D" in decide([image, image], weights=path)[1]
     with pytest.raises(InputError, match="3-D"):
         decide([image, image], model="dio", weights=path)
+
+
+def test_weights_that_give_no_numbers_are_no_reason_to_fail_unless_asked_for(
+    images, tmp_path, monkeypatch
+):
+    def say_nothing(*_):
+        raise WeightsError("The weights mine give something that is no number.", "Use others.")
+
+    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
+    monkeypatch.setattr(choice, "describe_pair", say_nothing)
+    found, said = decide(images, weights=path)
+    assert found is None
+    assert "no number" in said
+    with pytest.raises(WeightsError):
+        decide(images, model="dio", weights=path)
+
+
+def test_a_name_of_weights_that_is_misspelt_does_not_go_unseen(images):
+    with pytest.raises(WeightsError, match="knee"):
+        decide(images, weights="knee", transform="affine")

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from regcli.errors import InputError
+from regcli.errors import InputError, RecipeError
 from regcli.machine import choose_device, settings
 from regcli.recipe import RegisterRecipe
 
@@ -27,6 +27,11 @@ def state():
         torch.is_grad_enabled(),
         torch.get_deterministic_debug_mode(),
     )
+
+
+def test_more_threads_than_the_system_bears_are_refused():
+    with pytest.raises(RecipeError, match="100000"), settings(RegisterRecipe(threads=100000)):
+        pass
 
 
 def test_settings_of_torch_are_left_as_they_were():

@@ -122,7 +122,7 @@ def train(
         plan=TrainPlan(**values),
         epochs=epochs or 0,
         synth=synth,
-        validation=tuple(filter(None, (validation or "").split(","))),
+        validation=tuple(filter(None, map(str.strip, (validation or "").split(",")))),
         resume=resume,
         max_time=max_time,
         threads=threads or 0,

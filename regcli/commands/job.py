@@ -1,6 +1,5 @@
 """Job: one pair of files and all that is asked of it, checked and read before any computing."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from regcli.image import Image
 from regcli.io.affines import read_affine
 from regcli.io.nifti import ImageFile, read_header, read_image
 from regcli.io.points import Points, PointSpace, read_points
+from regcli.machine import check_threads
 from regcli.pipeline import Masks
 from regcli.recipe import INITS, RegisterRecipe
 from regcli.registry import LINEAR, REGULARIZERS, SIMILARITIES, TRANSFORMS, build
@@ -44,7 +44,6 @@ NAMES["ants"] = NAMES["regcli"] | {
 EXTRAS = ("inverse_warped", "log_jacobian", "learn2reg")  # what --write may add
 _DEFAULT = ("warped", "affine", "composite", "inverse_composite", "log", "json")
 _DEFORMABLE = ("warp", "inverse_warp", "jacobian")
-_MOST_THREADS = 256  # or the machine's cores: far beyond, the system's libraries crash
 
 
 @dataclass(frozen=True)
@@ -203,12 +202,7 @@ def _check_recipe(recipe: RegisterRecipe) -> None:
             f"--init '{recipe.init}' is neither a file nor {', '.join(INITS)}.",
             "Check the spelling.",
         )
-    cores = os.cpu_count() or 1
-    if recipe.threads > max(_MOST_THREADS, cores):
-        raise RecipeError(
-            f"--threads {recipe.threads} is too many: this machine has {cores} cores.",
-            "Leave it out to use all of them.",
-        )
+    check_threads(recipe.threads)
 
 
 def _check_log(log: Path, job: Job) -> None:

@@ -84,7 +84,9 @@ def verdict(report: dict[str, Any], *, diffeo: bool) -> dict[str, Any]:
     """PASS, WARN or FAIL, and why, from the numbers of a report."""
     failures, doubts = [], []
     similarity, jacobian, inverse = (report[k] for k in ("similarity", "jacobian", "inverse"))
-    best = max(similarity["before"], similarity["linear"])
+    best = similarity["before"]
+    if jacobian is not None:  # a linear map is its own linear stage
+        best = max(best, similarity["linear"])
     if similarity["after"] < similarity["before"] - _TIE:
         failures.append("The images are less alike after the registration than before it.")
     elif similarity["after"] < similarity["linear"] - _TIE:

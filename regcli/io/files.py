@@ -82,7 +82,7 @@ def read_whole(path: Path) -> tuple[bytes, str]:
         return igzip.decompress(stored), digest
     except EOFError:
         raise InputError(
-            f"{path} is cut short: its gzip stream ends after {len(stored)} bytes.", _FETCH
+            f"{path} is cut short, or goes on after its end: {len(stored)} bytes of gzip.", _FETCH
         ) from None
     # isal's stub calls its class of errors an instance
     except (isal_zlib.error, gzip.BadGzipFile) as error:  # pyright: ignore[reportGeneralTypeIssues]

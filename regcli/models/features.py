@@ -110,19 +110,22 @@ def describe_pair(
     grid = working_grid(fixed.space, learned.spacing_mm, learned.net.multiple)
     still = torch.eye(4, dtype=torch.float64)
     one, other = (
-        describe(learned.net, image.onto(grid, matrix), learned.gains)
+        describe(learned.net, image.onto(grid, matrix), learned.gains, learned.name)
         for image, matrix in ((fixed, still), (moving, affine))
     )
     return one, other
 
 
-def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Described:
+def describe(
+    net: FeatureNet, image: Prepared, gains: tuple[float, ...], name: str = "in training"
+) -> Described:
     """Probabilities of a network at every level.
 
     Args:
         net: In evaluation mode.
         image: On a working grid.
         gains: Weight of each level in the energy.
+        name: Of the weights.
 
     Raises:
         WeightsError: If the network says something that is no number.
@@ -133,7 +136,7 @@ def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Desc
     shares = [torch.softmax(scores.to(torch.float32), dim=1) for scores in net(data, shown)]
     if not all(bool(share.sum().isfinite()) for share in shares):  # bytes would pass for 0
         raise WeightsError(
-            "The network says something that is no number of an image.",
+            f"The weights {name} give something that is no number for an image.",
             "Use other weights, or --model classical.",
         )
     last = torch.channels_last_3d  # as registration reads them, without a copy at every step

@@ -92,6 +92,11 @@ def network(spec: str, channels: int) -> FeatureNet:
 
 def _fill(net: FeatureNet, values: dict[str, np.ndarray], name: str) -> None:
     own = net.state_dict()
+    if own.keys() < {key.partition(".")[2] for key in values}:
+        raise WeightsError(
+            f"'{name}' holds the state of a training, not weights.",
+            "Give the best.safetensors beside it.",
+        )
     same = own.keys() == values.keys() and all(
         tuple(own[key].shape) == value.shape and bool(np.isfinite(value).all())
         for key, value in values.items()

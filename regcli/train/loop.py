@@ -88,6 +88,8 @@ def train(
         learned = number > 0 or start is not None
         course = _Course(task, number, net, facts, plan, run, watch)
         course.follow(resumed=number == first, learned=learned)
+        if not (run / LAST).exists():  # the time was over before the first step
+            break
         facts |= read_facts(run / LAST)
     return run / BEST
 

@@ -36,6 +36,7 @@ _DENSE = ("diffeo", "freeform")
 _MARGIN_MM = 10.0  # around the anatomy, on each side
 _CHANNELS = 16  # of features that no labels name
 _MOST_VOXELS = 2_500_000
+_SEEDS = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def _train(
 
 def _check(job: TrainJob) -> None:
     plan = job.plan
+    if plan.seed >= _SEEDS:
+        raise RecipeError(f"--seed {plan.seed} is too large.", f"Give one below {_SEEDS}.")
     parse(NETWORKS, plan.network)
     build(ADJOINTS, plan.adjoint)
     build(TRANSFORMS, plan.transform)
@@ -170,6 +173,20 @@ def _check(job: TrainJob) -> None:
         raise OutputError(f"{job.run} holds a training.", "Give --resume, or another folder by -o.")
     if job.resume and not there:
         raise InputError(f"{job.run} holds no training to go on with.", "Leave --resume out.")
+    if job.resume and (job.run / BEST).exists() and not (job.run / LAST).exists():
+        _check_lost(job)
+
+
+def _check_lost(job: TrainJob) -> None:
+    """Refuse to begin again over weights that took more than the first steps."""
+    best = header(job.run / BEST)
+    first = "types" if job.plan.warm_steps else "pairs"
+    # a kill just after the first validation leaves no state: these weights come back the same
+    if best.get("task") != first or best.get("step", 0) > job.plan.validate_every:
+        raise InputError(
+            f"{job.run / LAST} is missing; beginning again would overwrite {BEST}.",
+            f"Put it back, or take {BEST} elsewhere to begin again.",
+        )
 
 
 def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:

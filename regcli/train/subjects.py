@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -53,6 +54,7 @@ def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], No
         assert path is not None
         if not all(read_header(path).space.solid):
             raise InputError(f"{path} is 2-D.", "Train on 3-D images.")
+    _all_or_none(cases)
     labels: list[Image | None] = []
     for n, case in enumerate(cases):
         labels.append(None if case.labels is None else read_image(case.labels, labels=True).image)
@@ -62,6 +64,7 @@ def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], No
     for n, (case, map_) in enumerate(zip(cases, labels, strict=True)):
         anatomies.append(_anatomy(case, map_, words, synth=synth))
         progress(0.5 + 0.5 * (n + 1) / len(cases))
+    _corresponding(cohort, {c.name: one for c, one in zip(cases, anatomies, strict=True)})
     split = len(cohort.training)
     places = [{c.name: n for n, c in enumerate(part)} for part in (cases[:split], cases[split:])]
     return Subjects(
@@ -71,6 +74,29 @@ def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], No
         tuple((places[1][f], places[1][m]) for f, m in cohort.pairs),
         tuple((places[0][f], places[0][m]) for f, m in cohort.training_pairs),
     )
+
+
+def _all_or_none(cases: tuple[Case, ...]) -> None:
+    """Refuse cases without what others have: it would count as showing nothing."""
+    for kind in ("labels", "points"):
+        lacking = [case.name for case in cases if getattr(case, kind) is None]
+        if 0 < len(lacking) < len(cases):
+            raise InputError(
+                f"{len(lacking)} of {len(cases)} cases have no {kind}, {lacking[0]} among them.",
+                f"Add the {kind}, or list cases that are alike in a CSV.",
+            )
+
+
+def _corresponding(cohort: Cohort, anatomies: dict[str, Anatomy]) -> None:
+    """Refuse pairs with more landmarks on one side: their rows belong together."""
+    names = [case.name for case in cohort.training]
+    for one, other in (*cohort.pairs, *(cohort.training_pairs or pairwise(names))):
+        counts = [0 if (p := anatomies[name].points) is None else len(p) for name in (one, other)]
+        if counts[0] != counts[1]:
+            raise InputError(
+                f"{one} has {counts[0]} points, {other} has {counts[1]}.",
+                "Give the same points in the same order for both.",
+            )
 
 
 def _codes(labels: Iterable[Image | None]) -> set[int]:
@@ -101,6 +127,16 @@ def _anatomy(case: Case, labels: Image | None, words: Vocabulary, *, synth: bool
                 f"{path} is not on the grid of {case.image}.",
                 "Give a file with the image's shape and header.",
             )
+    if mask is not None and not bool((mask.data > 0).any()):
+        raise InputError(f"{case.mask} is empty.", "Give a mask with voxels above 0.")
     ready = prepare(image, None if mask is None else mask.data, torch.device("cpu"))
     points = None if case.points is None else read_points(case.points, "ras", image.space).world
+    if points is not None:
+        last = torch.tensor(image.space.shape) - 1
+        voxels = image.space.world_to_voxel(points)
+        if bool(((voxels < -last) | (voxels > 2 * last)).any()):
+            raise InputError(
+                f"{case.points} has points far outside of {case.image}.",
+                "Give them in RAS mm of the image's world.",
+            )
     return photographed(ready, labels, points, words)

@@ -139,6 +139,8 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(run, folde
     assert run(*synth, "--shape", "3x4").fails(2, "3x4")
     assert run(*synth, "--steps", 3, "--epochs", 2).fails(2, "--epochs")
     assert run(*synth, "--steps", 0, "--warm-steps", 0).fails(3, "--steps")
+    assert run(*synth, "--seed", 1 << 64).fails(2, "--seed")
+    assert run(*synth, "--threads", 100000).fails(2, "--threads")
     assert run(*synth, "--validation", "nobody").fails(3, "nobody")
     assert run(*synth, "--validation", "s3").fails(3, "pair")
     assert run(*synth, "--resume").fails(3, "--resume")
@@ -147,6 +149,29 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(run, folde
     assert run(*synth, "--spacing", "100").fails(2, "--spacing")
     assert run(*synth, "--shape", "16x16x16").fails(2, "17x17x17")
     assert run("train", data, "--synth", "-o", __file__, "--validation", "s2,s3").fails(4, "folder")
+    assert not out.exists()
+
+
+def test_data_that_do_not_belong_together_are_refused(run, tmp_path):
+    data, out = write_folder(tmp_path / "data", images=True), tmp_path / "run"
+    train = ("train", data, "-o", out, "--warm-steps", 0, "--steps", 1, *FAST)
+    (data / "keypoints").mkdir()
+    for n in range(4):
+        (data / "keypoints" / f"s{n}.csv").write_text("x,y,z\n1,2,3\n" + "4,5,6\n" * (n == 1))
+    assert run(*train).fails(3, "s0 has 1 points, s1 has 2")
+    (data / "keypoints" / "s1.csv").write_text("x,y,z\n1e9,2,3\n")
+    assert run(*train).fails(3, "s1.csv", "far outside")
+    (data / "keypoints" / "s1.csv").unlink()
+    assert run(*train).fails(3, "1 of 4 cases have no points, s1")
+    shutil.rmtree(data / "keypoints")
+    (data / "masks").mkdir()
+    image = nib.load(data / "images" / "s2.nii.gz")
+    nothing = nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine)
+    nib.save(nothing, data / "masks" / "s2.nii.gz")
+    assert run(*train).fails(3, "s2.nii.gz", "empty")
+    shutil.rmtree(data / "masks")
+    (data / "labels" / "s3.nii.gz").unlink()
+    assert run(*train).fails(3, "1 of 4 cases have no labels, s3")
     assert not out.exists()
 
 
@@ -173,6 +198,11 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, tmp_
     assert run(*options, "--resume", "--seed", 9).fails(2, "seed")
     begun = (tmp_path / "run" / "train.json").read_bytes()
     assert run(*options, "--resume").code == 0  # done already
+    weights = ("--weights", tmp_path / "run" / "last.safetensors")
+    assert run("register", "a.nii", "b.nii", *weights).fails(3, "a.nii")
+    (tmp_path / "run" / "last.safetensors").unlink()
+    more = ("--validate-every", 1)  # so that what is there is not what would come back
+    assert run(*options, *more, "--resume").fails(3, "last.safetensors", "missing")
     assert (tmp_path / "run" / "train.json").read_bytes() == begun
 
 

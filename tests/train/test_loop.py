@@ -119,9 +119,10 @@ def test_a_task_starts_from_the_best_weights_and_the_score_they_have(subjects, t
 
 
 def test_a_batch_is_the_mean_of_its_samples(subjects, tmp_path):
-    plan = replace(PLAN, validate_every=1, batch=2)
+    slow = replace(PLAN, warm_rate=1e-5)
+    plan = replace(slow, validate_every=1, batch=2)
     run_tasks(tasks(subjects, plan, steps=1)[:1], tmp_path / "batch", plan)
-    run_tasks(tasks(subjects, steps=2)[:1], tmp_path / "single")
+    run_tasks(tasks(subjects, slow, steps=2)[:1], tmp_path / "single", slow)
     first, second = (float(row[2]) for row in rows(tmp_path / "single")[1:])
     (batch,) = (float(row[2]) for row in rows(tmp_path / "batch")[1:])
     # the second sample met weights that the first had changed by one small step
