@@ -13,7 +13,7 @@ from regcli.registry import LINEAR
 
 # Share of structures with a plausible volume, in both images: see the card of the weights for
 # what it was on brains of many contrasts and on images that are none.
-_SUITS = 0.85
+_SUITS = 0.9
 
 
 def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned | None:

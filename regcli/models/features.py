@@ -1,7 +1,7 @@
 """Learned features of a pair: a network sees each image alone, once, on one isotropic grid."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,10 @@ class Described:
     def gain(self, space: Space) -> float:
         """Weight in the energy of what `on` gives for the same grid."""
         return self.gains[self._nearest(space)]
+
+    def weighted(self, factor: float) -> "Described":
+        """The same with all gains multiplied."""
+        return replace(self, gains=tuple(factor * gain for gain in self.gains))
 
     def volumes(self) -> list[float]:
         """mL of every type but the background, as the probabilities of the middle level add up."""
