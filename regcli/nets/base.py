@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 _SLOPE = 0.01
 _EPS = 1e-5
-_SPECK = 8  # voxels
 
 
 class FeatureNet(nn.Module, ABC):
@@ -158,9 +157,8 @@ def shares(shown: Tensor, count: int) -> list[Tensor]:
     for _ in range(count):
         weight = shown.to(torch.float32)
         total = weight.sum(dim=(2, 3, 4), keepdim=True)
-        # a grid too coarse to show more than a speck counts all its voxels: the variance of one
-        # is zero, and what lies around it would be divided by that
-        out.append(torch.where(total >= _SPECK, weight, 1.0))
+        # a grid too coarse to show anything counts all its voxels
+        out.append(torch.where(total > 0, weight, 1.0))
         out[-1] = out[-1] / out[-1].sum(dim=(2, 3, 4), keepdim=True)
         shown = every_other(shown)
     return out
