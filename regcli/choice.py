@@ -28,16 +28,17 @@ def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned
         WeightsError: If the weights cannot be used.
         InputError: If learned features were asked for and the images are not 3-D.
     """
-    against = "" if recipe.model == "classical" else _against(recipe, space)
-    if against and recipe.model == "dio":
-        raise InputError(f"--model dio: {against}.", "Use --model classical.")
-    if against:
-        notes.append(f"Model classical: {against}.")
-    if against or recipe.model == "classical":
-        if recipe.weights:
-            files.find(recipe.weights)  # a name that is misspelt should not go unseen
+    if recipe.model == "classical":
         return None
-    return load(recipe.weights or files.DEFAULT)
+    against = _against(recipe, space)
+    if not against:
+        return load(recipe.weights or files.DEFAULT)
+    if recipe.model == "dio":
+        raise InputError(f"--model dio: {against}.", "Use --model classical.")
+    if recipe.weights:
+        files.find(recipe.weights)  # a name that is misspelt should not go unseen
+    notes.append(f"Model classical: {against}.")
+    return None
 
 
 def features(
@@ -65,9 +66,10 @@ def features(
     try:
         pair = describe_pair(network, fixed, moving, affine)
     except WeightsError as error:
+        says = f"the weights {network.name} say something that is no number of these images"
         if recipe.model == "dio":
-            raise
-        notes.append(f"Model classical: {error.cause}")
+            raise WeightsError(f"--model dio: {says}.", "Use --model classical.") from error
+        notes.append(f"Model classical: {says}.")
         return None
     shares = [network.usual.share(described.volumes()) for described in pair]
     says = f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume"

@@ -10,7 +10,6 @@ from torch import Tensor
 from regcli.choice import candidate, features
 from regcli.energy.base import Similarity
 from regcli.energy.information import MI
-from regcli.energy.intensity import LNCC
 from regcli.errors import InputError
 from regcli.image import Image, Space, rearrange
 from regcli.io.nifti import read_image
@@ -31,9 +30,6 @@ from regcli.warp import Interpolation, Warp
 # the best of four weights about 0.62. MI and the defaults of lncc have changed since.
 SAME = ("lncc", "mind:weight=0.3")
 CROSS = ("mind",)
-# Of learned features' gains where lncc is compared too: of eight T1 pairs at 2 mm the two most
-# alike gain half a point of Dice by it, all together nothing; two T1-T2 pairs would lose 2 points.
-_BESIDE_LNCC = 0.45
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +191,6 @@ def _solve(
         found.affine = affine @ y
     else:
         found.metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
-        if pair is not None and any(isinstance(s, LNCC) for s in similarities):
-            pair = pair[0].weighted(_BESIDE_LNCC), pair[1].weighted(_BESIDE_LNCC)
         registration = deformable(recipe, similarities, fixed_ready)
         y, space, more = registration.run(inner, moving_ready, affine, watch, pair)
         y = registration.transform.resize(y, space, inner.space)

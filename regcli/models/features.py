@@ -1,7 +1,7 @@
 """Learned features of a pair: a network sees each image alone, once, on one isotropic grid."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -61,10 +61,6 @@ class Described:
         """Weight in the energy of what `on` gives for the same grid."""
         return self.gains[self._nearest(space)]
 
-    def weighted(self, factor: float) -> "Described":
-        """The same with all gains multiplied."""
-        return replace(self, gains=tuple(factor * gain for gain in self.gains))
-
     def volumes(self) -> list[float]:
         """mL of every type but the background, as the probabilities of the middle level add up."""
         level, space = self.levels[_MIDDLE], self.spaces[_MIDDLE]
@@ -114,22 +110,19 @@ def describe_pair(
     grid = working_grid(fixed.space, learned.spacing_mm, learned.net.multiple)
     still = torch.eye(4, dtype=torch.float64)
     one, other = (
-        describe(learned.net, image.onto(grid, matrix), learned.gains, learned.name)
+        describe(learned.net, image.onto(grid, matrix), learned.gains)
         for image, matrix in ((fixed, still), (moving, affine))
     )
     return one, other
 
 
-def describe(
-    net: FeatureNet, image: Prepared, gains: tuple[float, ...], name: str = "in training"
-) -> Described:
+def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Described:
     """Probabilities of a network at every level.
 
     Args:
         net: In evaluation mode.
         image: On a working grid.
         gains: Weight of each level in the energy.
-        name: Of the weights.
 
     Raises:
         WeightsError: If the network says something that is no number.
@@ -140,7 +133,7 @@ def describe(
     shares = [torch.softmax(scores.to(torch.float32), dim=1) for scores in net(data, shown)]
     if not all(bool(share.sum().isfinite()) for share in shares):  # bytes would pass for 0
         raise WeightsError(
-            f"The weights {name} give something that is no number for an image.",
+            "The network says something that is no number of an image.",
             "Use other weights, or --model classical.",
         )
     last = torch.channels_last_3d  # as registration reads them, without a copy at every step

@@ -93,15 +93,6 @@ def test_features_are_taken_from_the_level_with_the_most_similar_voxels(space):
         assert described.on(own) is level
 
 
-def test_features_weigh_less_where_they_are_told_to():
-    space = Space((9, 9, 9), torch.eye(4, dtype=torch.float64))
-    image = prepare(Image(ramp(space)[0], space), None, torch.device("cpu"))
-    found = describe(Brightness(), image, GAINS)
-    less = found.weighted(0.5)
-    assert less.gain(space) == 0.5 * found.gain(space)
-    assert less.levels[0] is found.levels[0]
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_network_that_says_no_numbers_is_refused(value):
     space = Space((9, 9, 9), torch.eye(4, dtype=torch.float64))
