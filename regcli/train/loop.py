@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regcli.errors import InputError, RecipeError
+from regcli.errors import InputError, RecipeError, WeightsError
 from regcli.models.weights import network
 from regcli.nets.base import FeatureNet
 from regcli.train.ahead import drawn
@@ -33,7 +33,7 @@ from regcli.train.task import Task
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "train.csv"
 _COLUMNS = ["task", "step", "loss", "gradient", "score"]
 _CHECKPOINT_S = 300.0  # at most so much work is lost by a kill
-_AHEAD = (1, 8)  # threads that draw: a network on a GPU is faster than one of them
+_AHEAD, _AHEAD_OF_GPU = 1, 8  # threads that draw: a network on a GPU is faster than one of them
 _APART = 1 << 32  # between the random numbers of two tasks
 
 
@@ -132,7 +132,8 @@ class _Course:
         forget(self.log, self.task.name, self.facts["step"])
         self.began = self.saved = time.monotonic()
         self.before = self.facts["seconds"]
-        lost = self.facts["best"] > -math.inf and not self.best.exists()  # somebody deleted it
+        known = self.facts["best"]
+        lost = known > -math.inf and known != self._kept()  # deleted, damaged, or another's
         if lost:
             self.facts["best"] = -math.inf
         if lost or (learned and self.facts["step"] == 0):
@@ -148,11 +149,11 @@ class _Course:
     def _samples(self) -> Generator[Any]:
         """Samples of the steps that are left, each decided by its number."""
         batch, apart = self.plan.batch, self.number * _APART
-        threads = min(torch.get_num_threads() - 1, _AHEAD[self.plan.torch_device.type != "cpu"])
+        most = _AHEAD if self.plan.torch_device.type == "cpu" else _AHEAD_OF_GPU
         return drawn(
             lambda n: self.task.draw(generator_of(self.plan.seed, apart + n)),
             range(self.facts["step"] * batch, self.task.steps * batch),
-            threads,
+            min(torch.get_num_threads() - 1, most),
         )
 
     def _step(self, step: int, samples: Iterator[Any]) -> None:
@@ -186,6 +187,13 @@ class _Course:
         self.optimizer.step()
         return loss, float(norm)
 
+    def _kept(self) -> float:
+        """The score of the weights that are kept as the best."""
+        try:
+            return read_facts(self.best)["best"] if self.best.exists() else -math.inf
+        except (WeightsError, KeyError):
+            return -math.inf
+
     def _validate(self) -> None:
         net = network(self.plan.network, self.facts["channels"]).to(self.plan.torch_device)
         net.load_state_dict(self.averaged.values)
@@ -195,10 +203,11 @@ class _Course:
         self.facts |= found | {"seconds": self.before + time.monotonic() - self.began}
         if self.rows:
             self.rows[-1][-1] = f"{score:.4f}"
-        if score > self.facts["best"]:
-            self.facts["best"] = score
+        better = score > self.facts["best"]
+        self.facts["best"] = max(score, self.facts["best"])
+        self._save()  # first: the best weights can be had again from it
+        if better:
             write_tensors(self.best, self.averaged.values, self.facts)
-        self._save()
         seconds, step = self.facts["seconds"], self.facts["step"]
         self.watch.tell(f"{self.task.name}, step {step}: score {score:.4f}, {seconds:.0f} s")
 

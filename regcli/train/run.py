@@ -174,15 +174,6 @@ def _check(job: TrainJob) -> None:
     if job.resume and not there:
         raise InputError(f"{job.run} holds no training to go on with.", "Leave --resume out.")
     if job.resume and (job.run / BEST).exists() and not (job.run / LAST).exists():
-        _check_lost(job)
-
-
-def _check_lost(job: TrainJob) -> None:
-    """Refuse to begin again over weights that took more than the first steps."""
-    best = header(job.run / BEST)
-    first = "types" if job.plan.warm_steps else "pairs"
-    # a kill just after the first validation leaves no state: these weights come back the same
-    if best.get("task") != first or best.get("step", 0) > job.plan.validate_every:
         raise InputError(
             f"{job.run / LAST} is missing; beginning again would overwrite {BEST}.",
             f"Put it back, or take {BEST} elsewhere to begin again.",

@@ -198,12 +198,19 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, tmp_
     assert run(*options, "--resume", "--seed", 9).fails(2, "seed")
     begun = (tmp_path / "run" / "train.json").read_bytes()
     assert run(*options, "--resume").code == 0  # done already
-    weights = ("--weights", tmp_path / "run" / "last.safetensors")
-    assert run("register", "a.nii", "b.nii", *weights).fails(3, "a.nii")
     (tmp_path / "run" / "last.safetensors").unlink()
-    more = ("--validate-every", 1)  # so that what is there is not what would come back
-    assert run(*options, *more, "--resume").fails(3, "last.safetensors", "missing")
+    assert run(*options, "--resume").fails(3, "last.safetensors", "missing")
     assert (tmp_path / "run" / "train.json").read_bytes() == begun
+
+
+def test_the_state_of_a_training_is_not_taken_for_weights(run, folder, tmp_path):
+    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
+    assert run("train", *options, "--warm-steps", 2, "--steps", 0, *FAST).code == 0
+    pair = [folder / "labels" / f"s{n}.nii.gz" for n in (0, 1)]
+    last = ("--weights", tmp_path / "run" / "last.safetensors")
+    told = run("register", *pair, *last, "-o", tmp_path / "out")
+    assert told.fails(3, "state of a training", "best.safetensors")
+    assert not (tmp_path / "out").exists()
 
 
 def test_damaged_runs_are_refused_in_two_lines(run, folder, tmp_path):

@@ -13,6 +13,7 @@ from regcli.train import loop
 from regcli.train.anatomy import vocabulary
 from regcli.train.loop import Watch, learning_rate, train
 from regcli.train.plan import TrainPlan
+from regcli.train.state import read_facts, write_tensors
 from regcli.train.subjects import Subjects
 from regcli.train.task import Task
 from regcli.train.types import Types
@@ -145,13 +146,39 @@ def test_the_rate_rises_then_falls_to_nothing():
     assert rates[-1] < 1e-4
 
 
-def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_path):
+@pytest.mark.parametrize("harm", ["deleted", "damaged", "another's"])
+def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_path, harm):
     run_tasks(tasks(subjects)[:1], tmp_path / "run")
     best = tmp_path / "run" / "best.safetensors"
-    best.unlink()
+    whole = best.read_bytes()
+    if harm == "deleted":
+        best.unlink()
+    elif harm == "damaged":
+        best.write_bytes(whole[: len(whole) // 2])
+    else:
+        write_tensors(best, load_file(best), FACTS | {"best": 0.123})
     (line,) = run_tasks(tasks(subjects)[:1], tmp_path / "run")
     assert line.startswith("types, step 6")
-    assert best.exists()
+    assert read_facts(best)["step"] == 6
+
+
+def test_a_kill_before_the_best_weights_are_written_loses_nothing(subjects, tmp_path, monkeypatch):
+    """The state, which is written first, says that there are better ones."""
+
+    class KilledError(Exception):
+        pass
+
+    def kill(*_):
+        raise KilledError
+
+    run_tasks(tasks(subjects)[:1], tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(loop, "write_tensors", kill)
+        run_tasks(tasks(subjects)[:1], tmp_path / "killed")
+    run_tasks(tasks(subjects)[:1], tmp_path / "killed")
+    assert same(tmp_path / "whole", tmp_path / "killed")
+    one, other = (load_file(tmp_path / name / "best.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_damaged_state_is_an_error_of_the_users(subjects, tmp_path):
