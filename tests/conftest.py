@@ -41,7 +41,10 @@ def space(request):
 
 @pytest.fixture
 def data():
-    """Folder of real images; they are not part of the repository."""
+    """Folder of real images.
+
+    Their licences keep them out of the repository; CI always has them, a fresh clone need not.
+    """
     default = Path(__file__).parents[1] / ".." / "shared" / "data"
     folder = Path(os.environ.get("REGCLI_DATA", default)).resolve()
     if not folder.is_dir():

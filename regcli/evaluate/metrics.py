@@ -64,7 +64,7 @@ def hd95(
     Raises:
         InputError: If the shapes differ.
     """
-    from scipy.ndimage import find_objects  # late: half a second of every command otherwise
+    from scipy.ndimage import find_objects  # late: see ops/spline.py
 
     _require_same_shape(fixed, moved)
     if codes is None:
@@ -252,7 +252,7 @@ def _robust_hausdorff(a: np.ndarray, b: np.ndarray, spacing: tuple[float, float,
 
 
 def _distance_to(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt  # late: see ops/spline.py
 
     return np.asarray(distance_transform_edt(~mask, sampling=spacing))
 

@@ -93,7 +93,7 @@ def compressed(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Bytes as a gzip stream, with neither a name nor a time in it.
 
     The stream depends on the bytes and the kind of processor alone. isal takes a fifth of zlib's
-    time, and less space.
+    time; images take as much space, fields two thirds.
     """
     packer = isal_zlib.compressobj(isal_zlib.ISAL_DEFAULT_COMPRESSION, wbits=31)
     for part in parts:

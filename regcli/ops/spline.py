@@ -23,7 +23,7 @@ def sample_cubic(
     Returns:
         (1, C, i, j, k) float32, on the CPU.
     """
-    from scipy import ndimage  # late: half a second of every command otherwise
+    from scipy import ndimage  # late: importing it is 0.4 s of every command
 
     u = None if displacement is None else displacement.cpu().to(torch.float64)
     points = reference.positions(matrix.to(torch.float64), u, shape)

@@ -54,7 +54,8 @@ def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], No
         assert path is not None
         if not all(read_header(path).space.solid):
             raise InputError(f"{path} is 2-D.", "Train on 3-D images.")
-    _all_or_none(cases)
+    if not synth:
+        _all_or_none(cases)
     labels: list[Image | None] = []
     for n, case in enumerate(cases):
         labels.append(None if case.labels is None else read_image(case.labels, labels=True).image)
@@ -78,8 +79,9 @@ def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], No
 
 def _all_or_none(cases: tuple[Case, ...]) -> None:
     """Refuse cases without what others have: it would count as showing nothing."""
-    for kind in ("labels", "points"):
-        lacking = [case.name for case in cases if getattr(case, kind) is None]
+    kinds = {"labels": [c.labels for c in cases], "points": [c.points for c in cases]}
+    for kind, files in kinds.items():
+        lacking = [case.name for case, file in zip(cases, files, strict=True) if file is None]
         if 0 < len(lacking) < len(cases):
             raise InputError(
                 f"{len(lacking)} of {len(cases)} cases have no {kind}, {lacking[0]} among them.",

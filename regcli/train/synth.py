@@ -6,6 +6,7 @@ Source: the idea is Billot et al., SynthSeg, MedIA 2023; what is drawn how is ou
 """
 
 import math
+from bisect import bisect
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -209,8 +210,8 @@ def contrast(words: Vocabulary, drawing: Drawing, generator: Generator) -> Tenso
     numbers = torch.rand(len(words.codes) + 2, generator=generator)
     means = 0.05 + 0.95 * numbers[2:]
     if numbers[0] > drawing.random_contrast:
-        reached = accumulate(_SHARES[:-1])
-        table = list(_CONTRASTS.values())[sum(float(numbers[1]) > share for share in reached)]
+        place = bisect(list(accumulate(_SHARES[:-1])), float(numbers[1]))
+        table = list(_CONTRASTS.values())[place]
         known = {code: mean for group, mean in table.items() for code in group}
         jitter = torch.randn(len(words.codes), generator=generator)
         for n, code in enumerate(words.codes):

@@ -54,6 +54,14 @@ def test_folds_count_more_where_none_were_promised_to_occur():
     assert judged("jacobian", **folded, diffeo=False)["status"] == "WARN"
 
 
+def test_a_linear_map_is_measured_against_no_linear_stage_but_the_beginning():
+    """It is its own linear stage, and has no Jacobian."""
+    better, same = ({"before": b, "linear": 0.5, "after": 0.5} for b in (0.3, 0.5))
+    for similarity, status in ((better, "PASS"), (same, "WARN")):
+        report = GOOD | {"jacobian": None, "similarity": GOOD["similarity"] | similarity}
+        assert verdict(report, diffeo=False)["status"] == status
+
+
 def test_a_time_limit_is_a_doubt():
     assert verdict(GOOD | {"stopped": "time"}, diffeo=True)["status"] == "WARN"
 
