@@ -48,15 +48,16 @@ def main() -> None:
     asked = parser.parse_args()
     cohort = read_cohort(asked.labels, share=0.2, labels_only=True)
     subjects = read_subjects(cohort, synth=True, progress=lambda share: None)
-    rows = [score("no network", None, subjects)]
-    warm = learn(Types(subjects, PLAN), asked.runs / "warm", asked.warm)
-    rows.append(score("warm start", warm, subjects))
+    rows = [score("no network", None, subjects, PLAN)]
+    warm = learn(Types(subjects, PLAN), asked.runs / "warm", asked.warm, PLAN)
+    rows.append(score("warm start", warm, subjects, PLAN))
     todo: dict[str, Task[Any]] = {"types": Types(subjects, replace(PLAN, warm_rate=PLAN.rate))}
     for spec in SPECS:
         todo[spec] = Pairs(subjects, replace(PLAN, adjoint=spec))
     for name, task in todo.items():
         run = asked.runs / name.replace(":", "-")
-        rows.append(score(f"+ {name}", learn(task, run, asked.more, warm), subjects))
+        best = learn(task, run, asked.more, PLAN, warm)
+        rows.append(score(f"+ {name}", best, subjects, PLAN))
     table = Table(
         "training", "steps", "s", "Dice", title="registrations of held-out pairs", box=None
     )
@@ -67,19 +68,21 @@ def main() -> None:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def learn(task: Task[Any], run: Path, seconds: float, start: Path | None = None) -> Path:
+def learn(
+    task: Task[Any], run: Path, seconds: float, plan: TrainPlan, start: Path | None = None
+) -> Path:
     """The best weights after this much training, from others or from random ones."""
     run.mkdir(parents=True)
     end = time.process_time() + seconds  # whatever else the machine does
     watch = Watch(lambda: time.process_time() < end, console.print, lambda name, share: None)
-    facts = {"channels": CHANNELS, "network": PLAN.network}
-    return train([task], facts, PLAN, run, watch, read_weights(start) if start else None)
+    facts = {"channels": CHANNELS, "network": plan.network}
+    return train([task], facts, plan, run, watch, read_weights(start) if start else None)
 
 
-def score(name: str, weights: Path | None, subjects: Subjects) -> dict[str, Any]:
+def score(name: str, weights: Path | None, subjects: Subjects, plan: TrainPlan) -> dict[str, Any]:
     """Mean Dice of held-out registrations with these weights; None is the untrained method."""
-    net = network(PLAN.network, CHANNELS).eval()
-    plan, facts = PLAN, {"step": 0, "seconds": 0.0}
+    net = network(plan.network, CHANNELS).eval()
+    facts = {"step": 0, "seconds": 0.0}
     if weights is None:
         plan = replace(plan, gains=(0.0, 0.0, 0.0))
     else:
