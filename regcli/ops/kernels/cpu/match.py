@@ -10,6 +10,7 @@ and belongs to u + d.
 import numba
 import numpy as np
 
+from regcli.ops.kernels.cpu.prefetch import prefetch_cell
 from regcli.ops.kernels.cpu.sample import grid_cells, steps_of
 from regcli.ops.kernels.cpu.slabs import function, inline, kernel
 
@@ -119,6 +120,7 @@ def _moved_rows(lanes, flat, shape, u, i, first, last, out, index, weights):
     for j in range(first, last):
         grid_cells(u, i, j, index, weights)
         for k in range(nk):
+            prefetch_cell(flat, index, k, len(lanes), s0, s1)
             a, b, c = weights[0, k], weights[1, k], weights[2, k]
             w3 = b * c
             w2, w1 = b - w3, c - w3
@@ -225,6 +227,7 @@ def slopes(lo, hi, lanes, moving, fixed, u, weight, scale, fresh, g, a, loss):
                 grid_cells(u, i, j, index, weights)
                 f = _U((i * nj + j) * nk) * channels
                 for k in range(nk):
+                    prefetch_cell(flat, index, k, len(lanes), s0, s1)
                     x, y, z = weights[0, k], weights[1, k], weights[2, k]
                     first = _U(index[k]) * channels
                     squared = g0 = g1 = g2 = a00 = a01 = a02 = a11 = a12 = a22 = _F(0)
