@@ -1,13 +1,24 @@
 """python -m regcli."""
 
+import os
+import sys
+
 from regcli.cli import interrupt
 from regcli.cli import main as cli
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, and end at once: to take torch apart first lasts over a second."""
     interrupt.listen()
-    cli.main()
+    try:
+        cli.main()
+    except SystemExit as end:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError:  # nobody reads on, or the disk is full: Python's own end says which
+            raise end from None
+        os._exit(int(end.code or 0))
 
 
 if __name__ == "__main__":

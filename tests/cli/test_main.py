@@ -52,7 +52,7 @@ def test_version_is_one_line(run):
 @pytest.mark.slow
 def test_help_takes_under_a_second_of_work_and_imports_no_torch():
     code = (
-        "import sys; from regcli.__main__ import main; sys.argv[1:] = ['register', '-h']\n"
+        "import sys; from regcli.cli.main import main; sys.argv[1:] = ['register', '-h']\n"
         "try: main()\n"
         "finally: print('torch' in sys.modules, 'scipy' in sys.modules, file=sys.stderr)"
     )
@@ -131,3 +131,12 @@ def _raising(error):
         raise error
 
     return app
+
+
+def test_the_end_is_told_though_the_interpreter_is_not_taken_apart():
+    """The process ends at once: what was said must have been written, and the code be the same."""
+    for arguments, code in ((["--version"], 0), (["info", "nothing.nii"], 3)):
+        command = [sys.executable, "-m", "regcli", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert len((done.stdout + done.stderr).splitlines()) == (1 if code == 0 else 2)
