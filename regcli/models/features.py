@@ -16,6 +16,7 @@ from regcli.nets.base import FeatureNet, fitting
 from regcli.ops.sample import sample
 
 _MIDDLE = 1
+_PLANES = 8  # of floats at a time: a whole level takes four times the memory of its bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +53,14 @@ class Described:
             device=level.device,
             memory_format=torch.channels_last_3d,
         )
-        for channel in range(level.shape[1]):  # one at a time: floats take four times the memory
-            values = level[:, channel : channel + 1].to(torch.float32)
-            out[:, channel] = sample(values, matrix=change, shape=space.shape)[:, 0].round_()
+        values = level.to(torch.float32)
+        i, j, k = space.shape
+        for start in range(0, i, _PLANES):
+            part = change.clone()
+            part[:, 3] += start * change[:, 0]
+            stop = min(start + _PLANES, i)
+            moved = sample(values, matrix=part, shape=(stop - start, j, k))
+            out[:, :, start:stop] = moved.round_()
         return out
 
     def gain(self, space: Space) -> float:
