@@ -11,10 +11,6 @@ from regcli.models.weights import Learned, assemble
 from regcli.recipe import RegisterRecipe
 from regcli.registry import LINEAR
 
-# Share of structures with a plausible volume, in both images: see the card of the weights for
-# what it was on brains of many contrasts and on images that are none.
-_SUITS = 0.9
-
 
 def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned | None:
     """The network whose features may serve, or None for a classical registration.
@@ -73,10 +69,10 @@ def features(
         return None
     shares = [network.usual.share(described.volumes()) for described in pair]
     says = f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume"
-    if recipe.model == "auto" and min(shares) < _SUITS:
+    if recipe.model == "auto" and min(shares) < 1:
         notes.append(
             f"Model classical: the images do not suit the weights {network.name}: in the fixed and "
-            f"the moving one {says} (limit {_SUITS:.0%})."
+            f"the moving one {says}; all must have."
         )
         return None
     notes.append(f"Model dio, weights {network.name}: in the fixed and the moving image {says}.")
