@@ -32,17 +32,21 @@ def main() -> None:
     asked = parser.parse_args()
     cohort = read_cohort(asked.labels, share=0.2, labels_only=True)
     subjects = read_subjects(cohort, synth=True, progress=lambda share: None)
-    rows = [score("none", None, subjects, PLAN) | {"parameters": 0, "types": 0.0}]
+    rows = [score("none", None, subjects, PLAN) | {"parameters": 0, "types": None}]
     for name in asked.networks.split(","):
         plan = replace(PLAN, network=name)
-        best = learn(Types(subjects, plan), asked.runs / name, asked.seconds, plan)
+        best = learn(
+            Types(subjects, plan), asked.runs / name.replace(":", "-"), asked.seconds, plan
+        )
         size = sum(p.numel() for p in network(name, CHANNELS).parameters())
         rows.append(score(name, best, subjects, plan))
         rows[-1] |= {"parameters": size, "types": read_facts(best)["best"]}
     table = Table("network", "parameters", "steps", "Dice of types", "of registrations", box=None)
     for row in rows:
-        numbers = f"{row['parameters']}", f"{row['steps']}", f"{row['types']:.4f}"
-        table.add_row(row["name"], *numbers, f"{row['dice']:.4f}")
+        types = "-" if row["types"] is None else f"{row['types']:.4f}"
+        table.add_row(
+            row["name"], f"{row['parameters']}", f"{row['steps']}", types, f"{row['dice']:.4f}"
+        )
     console.print(table)
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """python -m regcli."""
 
+import atexit
 import os
 import sys
 
@@ -13,9 +14,11 @@ def main() -> None:
     try:
         cli.main()
     except SystemExit as end:
+        atexit._run_exitfuncs()  # temporary folders of libraries, and the like
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # as where somebody closed it
+                    stream.flush()
         except OSError:  # nobody reads on, or the disk is full: Python's own end says which
             raise end from None
         os._exit(int(end.code or 0))

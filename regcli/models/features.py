@@ -16,7 +16,7 @@ from regcli.nets.base import FeatureNet, fitting
 from regcli.ops.sample import sample
 
 _MIDDLE = 1
-_PLANES = 8  # of floats at a time: a whole level takes four times the memory of its bytes
+_PLANES = 8  # of a resampled level at a time: its floats take four times the memory of bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Desc
     if not all(bool(share.sum().isfinite()) for share in shares):  # bytes would pass for 0
         raise WeightsError(
             "The network says something that is no number of an image.",
-            "Use other weights, or --model classical.",
+            "Use other weights, or train with a smaller rate.",
         )
     last = torch.channels_last_3d  # as registration reads them, without a copy at every step
     levels = [s.mul_(ONE).round_().to(torch.uint8, memory_format=last) for s in shares]

@@ -49,18 +49,18 @@ class GaussNewtonForce:
     Attributes:
         similarities: Their energies are added, and that of the pair's features, if it has any.
         regularizer: Of the transform.
-        learned: Factor of the gain of learned features.
+        feature_gain: Factor of what the pair's features weigh.
     """
 
     similarities: tuple[Similarity, ...]
     regularizer: Regularizer
-    learned: float = 1.0
+    feature_gain: float = 1.0
 
     def problem(self, pair: Pair, transform: Transform) -> Problem:
         """The registration of one level as a problem for a solver."""
         terms = [(s, s.describe(pair.fixed), s.describe(pair.moving)) for s in self.similarities]
         if pair.features is not None and pair.gain > 0:
-            terms.append((Features(self.learned * pair.gain), *pair.features))
+            terms.append((Features(self.feature_gain * pair.gain), *pair.features))
         space = pair.space
         stiffness = self.regularizer.stiffness(space.spacing)
         weight = pair.fixed_weight

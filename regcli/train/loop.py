@@ -132,8 +132,13 @@ class _Course:
         forget(self.log, self.task.name, self.facts["step"])
         self.began = self.saved = time.monotonic()
         self.before = self.facts["seconds"]
-        known = self.facts["best"]
-        lost = known > -math.inf and known != self._kept()  # deleted, damaged, or another's
+        known, kept = self.facts["best"], self._kept()
+        if kept > known > -math.inf:
+            raise InputError(
+                f"{self.best} scored {kept:.4f}, but {self.last} knows of {known:.4f} at most.",
+                "Put the state back that belongs to it, or take it elsewhere to go on without.",
+            )
+        lost = kept < known  # deleted, damaged, or another's
         if lost:
             self.facts["best"] = -math.inf
         if lost or (learned and self.facts["step"] == 0):
@@ -188,10 +193,11 @@ class _Course:
         return loss, float(norm)
 
     def _kept(self) -> float:
-        """The score of the weights that are kept as the best."""
+        """The score of the weights that are kept as the best; without such weights, the least."""
         try:
-            return read_facts(self.best)["best"] if self.best.exists() else -math.inf
-        except (WeightsError, KeyError):
+            whole = read_weights(self.best).keys() == self.averaged.values.keys()
+            return float(read_facts(self.best)["best"]) if whole else -math.inf
+        except (WeightsError, KeyError, TypeError, ValueError):
             return -math.inf
 
     def _validate(self) -> None:
@@ -204,7 +210,8 @@ class _Course:
         if self.rows:
             self.rows[-1][-1] = f"{score:.4f}"
         better = score > self.facts["best"]
-        self.facts["best"] = max(score, self.facts["best"])
+        if better:
+            self.facts["best"] = score
         self._save()  # first: the best weights can be had again from it
         if better:
             write_tensors(self.best, self.averaged.values, self.facts)

@@ -134,9 +134,20 @@ def _raising(error):
 
 
 def test_the_end_is_told_though_the_interpreter_is_not_taken_apart():
-    """The process ends at once: what was said must have been written, and the code be the same."""
-    for arguments, code in ((["--version"], 0), (["info", "nothing.nii"], 3)):
-        command = [sys.executable, "-m", "regcli", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == code
-        assert len((done.stdout + done.stderr).splitlines()) == (1 if code == 0 else 2)
+    """The process ends at once: what was said must have been written, and what was left, done."""
+    code = (
+        "import atexit, sys, regcli.__main__ as command\n"
+        "def end(): print('said'); sys.exit(5)\n"
+        "atexit.register(lambda: print('done'))\n"
+        "command.cli.main = end\n"
+        "command.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (5, ["said", "done"])
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_nobody_has_to_listen(closed):
+    for arguments, code in (("--version", 0), ("info nothing.nii", 3)):
+        line = f"'{sys.executable}' -m regcli {arguments} {closed}"
+        assert subprocess.run(line, shell=True, capture_output=True, check=False).returncode == code

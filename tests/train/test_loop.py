@@ -9,6 +9,7 @@ from heads import CODES, subject
 from safetensors.torch import load_file
 
 from regcli.errors import RegcliError
+from regcli.models.weights import network
 from regcli.train import loop
 from regcli.train.anatomy import vocabulary
 from regcli.train.loop import Watch, learning_rate, train
@@ -146,7 +147,7 @@ def test_the_rate_rises_then_falls_to_nothing():
     assert rates[-1] < 1e-4
 
 
-@pytest.mark.parametrize("harm", ["deleted", "damaged", "another's"])
+@pytest.mark.parametrize("harm", ["deleted", "damaged", "another's", "the state"])
 def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_path, harm):
     run_tasks(tasks(subjects)[:1], tmp_path / "run")
     best = tmp_path / "run" / "best.safetensors"
@@ -155,11 +156,22 @@ def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_pat
         best.unlink()
     elif harm == "damaged":
         best.write_bytes(whole[: len(whole) // 2])
+    elif harm == "another's":
+        write_tensors(best, load_file(best), FACTS | {"best": -1.0})
     else:
-        write_tensors(best, load_file(best), FACTS | {"best": 0.123})
+        best.write_bytes((tmp_path / "run" / "last.safetensors").read_bytes())
     (line,) = run_tasks(tasks(subjects)[:1], tmp_path / "run")
     assert line.startswith("types, step 6")
     assert read_facts(best)["step"] == 6
+    assert load_file(best).keys() == network("unet", FACTS["channels"]).state_dict().keys()
+
+
+def test_better_weights_than_the_state_knows_of_are_not_overwritten(subjects, tmp_path):
+    run_tasks(tasks(subjects)[:1], tmp_path / "run")
+    best = tmp_path / "run" / "best.safetensors"
+    write_tensors(best, load_file(best), FACTS | {"best": 0.99})
+    with pytest.raises(RegcliError, match=r"best\.safetensors scored 0\.99"):
+        run_tasks(tasks(subjects)[:1], tmp_path / "run")
 
 
 def test_a_kill_before_the_best_weights_are_written_loses_nothing(subjects, tmp_path, monkeypatch):
