@@ -41,13 +41,11 @@ def space(request):
 
 @pytest.fixture
 def data():
-    """Folder of real images.
-
-    Their licences keep them out of the repository; CI always has them, a fresh clone need not.
-    """
+    """Folder of real images."""
     default = Path(__file__).parents[1] / ".." / "shared" / "data"
     folder = Path(os.environ.get("REGCLI_DATA", default)).resolve()
     if not folder.is_dir():
+        # others' scans are not part of the repository: CI has them, a fresh clone need not
         pytest.skip(f"no real data at {folder}; set REGCLI_DATA")
     return folder
 

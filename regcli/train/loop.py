@@ -193,10 +193,12 @@ class _Course:
         return loss, float(norm)
 
     def _kept(self) -> float:
-        """The score of the weights that are kept as the best; without such weights, the least."""
+        """The score of this task's best weights that are kept; the least if there are none."""
         try:
+            facts = read_facts(self.best)
             whole = read_weights(self.best).keys() == self.averaged.values.keys()
-            return float(read_facts(self.best)["best"]) if whole else -math.inf
+            own = whole and facts["task"] == self.task.name  # scores of two tasks do not compare
+            return float(facts["best"]) if own else -math.inf
         except (WeightsError, KeyError, TypeError, ValueError):
             return -math.inf
 

@@ -157,7 +157,7 @@ def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_pat
     elif harm == "damaged":
         best.write_bytes(whole[: len(whole) // 2])
     elif harm == "another's":
-        write_tensors(best, load_file(best), FACTS | {"best": -1.0})
+        write_tensors(best, load_file(best), FACTS | {"best": -1.0, "task": "types"})
     else:
         best.write_bytes((tmp_path / "run" / "last.safetensors").read_bytes())
     (line,) = run_tasks(tasks(subjects)[:1], tmp_path / "run")
@@ -169,25 +169,30 @@ def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_pat
 def test_better_weights_than_the_state_knows_of_are_not_overwritten(subjects, tmp_path):
     run_tasks(tasks(subjects)[:1], tmp_path / "run")
     best = tmp_path / "run" / "best.safetensors"
-    write_tensors(best, load_file(best), FACTS | {"best": 0.99})
+    write_tensors(best, load_file(best), FACTS | {"best": 0.99, "task": "types"})
     with pytest.raises(RegcliError, match=r"best\.safetensors scored 0\.99"):
         run_tasks(tasks(subjects)[:1], tmp_path / "run")
 
 
-def test_a_kill_before_the_best_weights_are_written_loses_nothing(subjects, tmp_path, monkeypatch):
-    """The state, which is written first, says that there are better ones."""
+@pytest.mark.parametrize("task", ["types", "darkness"])
+def test_a_kill_before_the_best_weights_are_written_loses_nothing(
+    subjects, tmp_path, monkeypatch, task
+):
+    """The state, which is written first, says that there are better ones: of its own task."""
 
     class KilledError(Exception):
         pass
 
-    def kill(*_):
-        raise KilledError
+    def kill(path, values, facts):
+        if facts["task"] == task:
+            raise KilledError
+        write_tensors(path, values, facts)
 
-    run_tasks(tasks(subjects)[:1], tmp_path / "whole")
+    run_tasks(tasks(subjects), tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(loop, "write_tensors", kill)
-        run_tasks(tasks(subjects)[:1], tmp_path / "killed")
-    run_tasks(tasks(subjects)[:1], tmp_path / "killed")
+        run_tasks(tasks(subjects), tmp_path / "killed")
+    run_tasks(tasks(subjects), tmp_path / "killed")
     assert same(tmp_path / "whole", tmp_path / "killed")
     one, other = (load_file(tmp_path / name / "best.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
