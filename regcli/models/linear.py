@@ -69,9 +69,10 @@ def start(
         matrices["header"] = torch.eye(4, dtype=torch.float64)
     if init != "header":
         matrices |= _moments(coarse, other)
-    starts = _refined(coarse, other, similarity, matrices, watch)
+    starts = _refined(coarse, other, similarity, _coplanar(coarse, other, matrices), watch)
     if init == "auto" and min(s.energy for s in starts) > _POOR:
-        starts += _refined(coarse, other, similarity, _turns(coarse, other), watch)
+        turned = _coplanar(coarse, other, _turns(coarse, other))
+        starts += _refined(coarse, other, similarity, turned, watch)
     finalists = _finalists(starts, coarse.space)
     if len(finalists) > 1:
         matrices = {s.name: s.matrix for s in finalists}
@@ -185,6 +186,35 @@ def _turns(fixed: Prepared, moving: Prepared) -> dict[str, Tensor]:
             R = axes @ torch.linalg.matrix_exp(spin) @ axes.T
             out[f"turned {degrees} degrees about axis {axis}"] = _about(R, c_f, c_m)
     return out
+
+
+def _coplanar(fixed: Prepared, moving: Prepared, matrices: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The starts, those of a 2-D pair tilted as little as brings one plane into the other.
+
+    What follows stays in the fixed plane, and outside its own plane a slice shows nothing.
+    """
+    if sum(fixed.space.solid) != 2 or sum(moving.space.solid) != 2:
+        return matrices
+    n_f, n_m = _normal(fixed.space), _normal(moving.space)
+    c_f, c_m = _mass(fixed)[0], _mass(moving)[0]
+    out = {}
+    for name, matrix in matrices.items():
+        v = matrix[:3, :3] @ n_f
+        n = n_m if v @ n_m >= 0 else -n_m
+        axis = torch.linalg.cross(v, n)
+        K = torch.linalg.cross(axis.expand(3, 3), torch.eye(3, dtype=torch.float64), dim=1).T
+        tilt = torch.eye(3, dtype=torch.float64) + K + K @ K / (1 + v @ n)
+        centre = transform_points(matrix, c_f[None])[0]
+        centre = centre - ((centre - c_m) @ n) * n
+        out[name] = _about(tilt @ matrix[:3, :3], c_f, centre)
+    return out
+
+
+def _normal(space: Space) -> Tensor:
+    """(3,) world: of the plane that a 2-D image lies in."""
+    a, b = (space.affine[:3, axis] for axis in range(3) if space.solid[axis])
+    normal = torch.linalg.cross(a, b)
+    return normal / normal.norm()
 
 
 def _about(R: Tensor, c_f: Tensor, c_m: Tensor) -> Tensor:
