@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -85,6 +86,11 @@ class Anatomy:
     image: Tensor | None = None
     points: Tensor | None = None
     weight: Tensor | None = None
+
+    @cached_property
+    def middle(self) -> Tensor:
+        """(3,) float64 voxels: the brain's centre."""
+        return self.brain[0, 0].nonzero().to(torch.float64).mean(dim=0)
 
 
 def anatomy(labels: Image, words: Vocabulary) -> Anatomy:

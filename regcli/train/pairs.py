@@ -140,8 +140,9 @@ class Pairs(Task[Drawn]):
     def _draw_one(self, of: Anatomy, generator: Generator) -> Sample:
         """An image about as well aligned as a linear stage leaves it; landmarks stay exact."""
         drawing = replace(
-            # not mirrored: the sides of a pair correspond
+            # not mirrored: the sides of a pair correspond; not cut: so does what they show
             self.plan.drawing,
+            cut=0.0,
             turn_rad=0.05,
             scale=0.04,
             shift_mm=2.0,

@@ -30,6 +30,7 @@ _CONTRASTS = {
     "FLAIR": {_WHITE: 0.52, _GREY: 0.72, _DEEP: 0.65, _FLUID: 0.10, (13, 28, 16): 0.55},
 }
 _SHARES = (0.45, 0.25, 0.12, 0.18)  # of each: what users register is T1 more than all else
+_TILT = 0.1  # of planes that end a field of view, as a share of their distance, per axis
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Drawing:
         elastic_mm: Of displacements that change over about 40, 20 and 11 mm.
         bare: Share of images without anything but the brain; half of the others keep the fluid
             around it, the rest show the whole head.
+        cut: Share of images whose field of view ends within the anatomy.
+        deepest_cut: Largest share of the brain's extent that is cut off at one face.
         coarsest_mm: Largest voxel size that is imitated along one axis.
         noise: Largest standard deviation, as a fraction of the range.
         bias: Of the logarithm of the bias field.
@@ -61,6 +64,8 @@ class Drawing:
     mirror: bool = True
     elastic_mm: tuple[float, float, float] = (2.5, 1.6, 0.8)
     bare: float = 0.6
+    cut: float = 0.3
+    deepest_cut: float = 0.2
     coarsest_mm: float = 5.0
     noise: float = 0.06
     bias: float = 0.2
@@ -96,15 +101,18 @@ def draw(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator)
     fine = _doubled(drawing.shape)
     u = elastic(fine, drawing, generator)
     matrix = placement(of, fine, drawing, generator, mirror=drawing.mirror and words.mirrored)
-    indices = sample(of.indices, u, matrix=matrix, interpolation="nearest", border=False)
-    brain = sample(of.brain, u, matrix=matrix, interpolation="nearest", border=False)
+    both = torch.cat([of.indices, of.brain], dim=1)  # looked up together: one walk, not two
+    seen = sample(both, u, matrix=matrix, interpolation="nearest", border=False)
+    indices, brain = (part.contiguous() for part in seen.split(1, dim=1))
     kind = float(torch.rand((), generator=generator))
     seen = strip(indices, brain, words, drawing.bare, kind)
-    types = torch.tensor(words.types)[seen[..., ::2, ::2, ::2].int()]
+    view = field_of_view(brain, drawing, generator)
+    types = torch.tensor(words.types)[seen[..., ::2, ::2, ::2].int()] * view
     if of.image is None:
-        return Sample(paint(seen, words, drawing, generator), types)
+        return Sample(paint(seen, view, words, drawing, generator), types)
     image = sample(of.image, u, matrix=matrix, border=False)
-    image = scan(image * brain if kind < drawing.bare else image, None, drawing, generator)
+    image = image * brain if kind < drawing.bare else image
+    image = scan(image, None, view, drawing, generator)
     weight = points = None
     if of.weight is not None:
         weight = sample(of.weight, u, matrix=matrix, border=False)[..., ::2, ::2, ::2].contiguous()
@@ -130,12 +138,11 @@ def placement(
     linear = torch.linalg.matrix_exp(skew) @ torch.diag(scales)
     if torch.rand((), generator=generator) < 0.5 and mirror:  # left and right
         linear[0] = -linear[0]
-    middle = of.brain[0, 0].nonzero().to(torch.float64).mean(dim=0)
     spacing = torch.tensor(of.space.spacing, dtype=torch.float64)
     out = torch.zeros(3, 4, dtype=torch.float64)
     out[:, :3] = linear * (0.5 * drawing.spacing_mm) / spacing[:, None]
     centre = torch.tensor([(n - 1) / 2 for n in shape], dtype=torch.float64)
-    out[:, 3] = middle + drawing.shift_mm * normal[2] / spacing - out[:, :3] @ centre
+    out[:, 3] = of.middle + drawing.shift_mm * normal[2] / spacing - out[:, :3] @ centre
     return out
 
 
@@ -169,11 +176,47 @@ def strip(indices: Tensor, brain: Tensor, words: Vocabulary, bare: float, kind: 
     return indices
 
 
-def paint(indices: Tensor, words: Vocabulary, drawing: Drawing, generator: Generator) -> Tensor:
+def field_of_view(brain: Tensor, drawing: Drawing, generator: Generator) -> Tensor:
+    """Where the scanner looks, (1, 1, I, J, K) bool: everywhere, or between six planes.
+
+    Each plane is a face of the brain's box moved inwards, and tilted a little in every second
+    image, as a moving image is after the linear stage.
+
+    Args:
+        brain: (1, 1, 2I-1, 2J-1, 2K-1), 1 in and close to the brain.
+        drawing: How many are cut, and how deep.
+        generator: Decides everything.
+    """
+    inside = brain[0, 0, ::2, ::2, ::2]
+    view = torch.ones_like(inside, dtype=torch.bool)
+    chance, tilted, *depths = torch.rand(8, generator=generator).tolist()
+    tilts = _TILT * (tilted < 0.5) * torch.randn(6, 3, generator=generator)
+    shown = inside.nonzero().to(torch.float32)
+    if chance >= drawing.cut or len(shown) == 0:
+        return view[None, None]
+    low, high = shown.amin(dim=0), shown.amax(dim=0)
+    i, j, k = (
+        torch.arange(float(n)) - (a + b) / 2 for n, a, b in zip(view.shape, low, high, strict=True)
+    )
+    for face, (depth, tilt) in enumerate(zip(depths, tilts, strict=True)):
+        axis, sign = face // 2, 1 - 2 * (face % 2)
+        extent = float(high[axis] - low[axis])
+        # one face in five stays outside
+        kept = extent * (0.5 - drawing.deepest_cut * (1.25 * depth - 0.25))
+        tilt[axis] = sign
+        a, b, c = tilt.tolist()
+        view &= (a * i)[:, None, None] + (b * j)[:, None] + c * k <= kept
+    return view[None, None]
+
+
+def paint(
+    indices: Tensor, view: Tensor, words: Vocabulary, drawing: Drawing, generator: Generator
+) -> Tensor:
     """Intensities of a map of twice the drawn resolution, (1, 1, I, J, K), in [0, 1].
 
     Args:
         indices: (1, 1, 2I-1, 2J-1, 2K-1) uint8, places in the vocabulary's codes.
+        view: (1, 1, I, J, K) bool, where the scanner looks.
         words: What the indices mean.
         drawing: What may be drawn.
         generator: Decides everything.
@@ -182,15 +225,18 @@ def paint(indices: Tensor, words: Vocabulary, drawing: Drawing, generator: Gener
     image = contrast(words, drawing, generator)[indices.int()]
     texture = torch.randn(image.shape, generator=generator)
     image = image.addcmul_((indices > 0).to(image), texture, value=grain)
-    return scan(image, indices > 0, drawing, generator)
+    return scan(image, indices > 0, view, drawing, generator)
 
 
-def scan(image: Tensor, shown: Tensor | None, drawing: Drawing, generator: Generator) -> Tensor:
+def scan(
+    image: Tensor, shown: Tensor | None, view: Tensor, drawing: Drawing, generator: Generator
+) -> Tensor:
     """What a scanner makes of intensities: resolution, bias, noise, gamma; (1, 1, I, J, K).
 
     Args:
         image: (1, 1, 2I-1, 2J-1, 2K-1).
         shown: Of the same shape, where there is something; around it half of the scans are 0.
+        view: (1, 1, I, J, K) bool, where the scanner looks; elsewhere the scan is 0.
         drawing: What may be drawn.
         generator: Decides everything.
     """
@@ -200,7 +246,7 @@ def scan(image: Tensor, shown: Tensor | None, drawing: Drawing, generator: Gener
     image = (image * _bias(drawing, generator)).add_(noise, alpha=drawing.noise * size)
     if air < 0.5 and shown is not None:  # as skull-stripping leaves it; whole heads need not be
         image *= shown[..., ::2, ::2, ::2]
-    low, high = robust_range(image.clamp_(min=0))
+    low, high = robust_range(image.clamp_(min=0).mul_(view))
     gamma = math.exp(0.25 * float(torch.randn((), generator=generator)))
     return ((image - low) / ((high - low) or 1.0)).clamp_(0, 1).pow_(gamma)
 

@@ -5,7 +5,15 @@ import torch
 from heads import CODES, subject
 
 from regcli.train.anatomy import vocabulary
-from regcli.train.synth import Drawing, contrast, draw, elastic, generator_of, placement
+from regcli.train.synth import (
+    Drawing,
+    contrast,
+    draw,
+    elastic,
+    field_of_view,
+    generator_of,
+    placement,
+)
 
 WORDS = vocabulary(CODES)
 STILL = Drawing(
@@ -99,3 +107,35 @@ def test_stripped_images_show_the_brain_alone():
     whole, bare = (draw(subject(), WORDS, d, generator_of(0, 2)) for d in (STILL, drawing))
     assert int((bare.image > 0.02).sum()) < int((whole.image > 0.02).sum())
     assert int((bare.types > 0).sum()) >= 0.95 * int((whole.types > 0).sum())
+
+
+def test_a_cut_field_of_view_hides_the_same_voxels_of_image_and_types():
+    drawing = replace(Drawing(shape=(17, 17, 17)), cut=0.0)
+    hidden = []
+    for step in range(12):
+        whole, cut = (
+            draw(subject(), WORDS, d, generator_of(0, step))
+            for d in (drawing, replace(drawing, cut=1.0))
+        )
+        gone = (cut.types == 0) & (whole.types > 0)
+        assert torch.equal(cut.types[~gone], whole.types[~gone])
+        assert not bool(cut.image[gone].any())
+        hidden.append(float(gone.sum() / (whole.types > 0).sum()))
+    assert min(hidden) < 0.3 < max(hidden) < 1 - 0.5**3
+
+
+@pytest.mark.parametrize("face", range(6))
+def test_a_field_of_view_ends_no_deeper_than_asked(face):
+    brain = torch.zeros(1, 1, 81, 81, 81, dtype=torch.uint8)
+    brain[..., 10:70, 10:70, 10:70] = 1
+    drawing = replace(Drawing(), cut=1.0, deepest_cut=0.2)
+    axis, far = face // 2, face % 2 == 0
+    depths = []
+    for step in range(30):
+        view = field_of_view(brain, drawing, generator_of(0, step))[0, 0, 5:35, 5:35, 5:35]
+        line = [15, 15]
+        line.insert(axis, slice(None))
+        seen = view[tuple(line)].flip(0) if far else view[tuple(line)]
+        depths.append(int(seen.int().argmax()))
+    assert min(depths) == 0
+    assert 4 <= max(depths) <= 6
