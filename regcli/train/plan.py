@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from regcli.train.synth import Drawing
+from regcli.train.drawing import Drawing
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,41 @@
+"""What may be drawn, as plain numbers."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What may be drawn; the numbers are standard deviations or ranges.
+
+    Attributes:
+        spacing_mm: Of the drawn images.
+        shape: (I, J, K) of them.
+        random_contrast: Share of images whose tissues have random intensities.
+        turn_rad: Rotation about each axis.
+        scale: Logarithm of the scale along each axis.
+        shift_mm: Of the anatomy's centre.
+        mirror: Whether half of the anatomies are mirrored, if both sides have the same types.
+        elastic_mm: Of displacements that change over about 40, 20 and 11 mm.
+        bare: Share of images without anything but the brain; half of the others keep the fluid
+            around it, the rest show the whole head.
+        cut: Share of images whose field of view ends within the anatomy.
+        deepest_cut: Largest share of the brain's extent that is cut off at one face.
+        coarsest_mm: Largest voxel size that is imitated along one axis.
+        noise: Largest standard deviation, as a fraction of the range.
+        bias: Of the logarithm of the bias field.
+    """
+
+    spacing_mm: float = 2.0
+    shape: tuple[int, int, int] = (81, 97, 81)
+    random_contrast: float = 0.3
+    turn_rad: float = 0.15
+    scale: float = 0.08
+    shift_mm: float = 5.0
+    mirror: bool = True
+    elastic_mm: tuple[float, float, float] = (2.5, 1.6, 0.8)
+    bare: float = 0.6
+    cut: float = 0.3
+    deepest_cut: float = 0.2
+    coarsest_mm: float = 5.0
+    noise: float = 0.06
+    bias: float = 0.2
