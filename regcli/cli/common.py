@@ -51,6 +51,17 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def weights_name(text: str) -> str:
+    """A name or a file of weights, as an option's parser; an unset shell variable is none.
+
+    Raises:
+        RecipeError: If it is empty.
+    """
+    if not text.strip():
+        raise RecipeError("The name of the weights is empty.", "Give one, or leave it out.")
+    return text
+
+
 def console() -> Console:
     """stderr: stdout carries results alone. Users' text is printed as it is: paths may hold [x]."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)

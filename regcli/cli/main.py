@@ -1,5 +1,6 @@
 """The app: its commands, --version, and what becomes of an error."""
 
+import errno
 import sys
 import traceback
 from typing import Annotated
@@ -10,7 +11,7 @@ from rich.text import Text
 import regcli
 from regcli.cli import apply, info, jacobian, register, train, weights
 from regcli.cli.common import console, emit
-from regcli.errors import InputError, MemoryShortageError, RegcliError
+from regcli.errors import InputError, MemoryShortageError, OutputError, RegcliError
 
 _INTERRUPTED = 130
 
@@ -92,6 +93,9 @@ def _explain(error: Exception) -> int:
         asked = [name for name in sys.argv[1:2] if name in known]
         _say(error.format_message(), f"See {' '.join(['regcli', *asked])} --help.")
         return error.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # stdout's, if no file's
+        _say(f"{error.filename or 'stdout'}: {error.strerror}.", "Send it elsewhere, or free some.")
+        return OutputError.code
     if isinstance(error, MemoryError):
         _say("Memory ran out.", "Crop the images, or resample them to larger voxels.")
         return MemoryShortageError.code

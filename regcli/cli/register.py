@@ -18,6 +18,7 @@ from regcli.cli.common import (
     parse_frame,
     print_paths,
     progress,
+    weights_name,
 )
 from regcli.errors import GateError
 from regcli.io.files import open_input
@@ -69,7 +70,12 @@ def register(
     ] = None,
     weights: Annotated[
         str | None,
-        option("Of the features: a name (regcli weights list) or a file.", "NAME", panel=_WHAT),
+        option(
+            "Of the features: a name (regcli weights list) or a file.",
+            "NAME",
+            panel=_WHAT,
+            parser=weights_name,
+        ),
     ] = None,
     transform: Annotated[
         str | None,

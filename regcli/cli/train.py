@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from regcli.cli.common import Verbosity, folder, option, print_paths, progress
+from regcli.cli.common import Verbosity, folder, option, print_paths, progress, weights_name
 from regcli.errors import RecipeError
 
 EXAMPLES = """Examples:
@@ -42,8 +42,11 @@ def train(
         NetworkName, option("unet (default), lku, unet-e or lku-e.", "NAME", panel=_WHAT)
     ] = "unet",
     start: Annotated[
-        str, option("Weights to begin with: a name or a file.", "NAME", panel=_WHAT)
-    ] = "",
+        str | None,
+        option(
+            "Weights to begin with: a name or a file.", "NAME", panel=_WHAT, parser=weights_name
+        ),
+    ] = None,
     spacing: Annotated[
         float, option("Voxel size to learn at, mm; default 2.", "X", panel=_WHAT)
     ] = 2.0,
@@ -97,7 +100,7 @@ def train(
         raise RecipeError("--steps and --epochs say the same.", "Give one of them.")
     values: dict[str, Any] = {
         "network": network,
-        "start": start,
+        "start": start or "",
         "spacing_mm": _positive("spacing", spacing),
         "shape": _shape(shape),
         "warm_steps": warm_steps,

@@ -168,6 +168,9 @@ def _check(job: TrainJob) -> None:
             f"--shape {'x'.join(map(str, plan.shape))} does not suit the network.",
             f"Use {'x'.join(map(str, fits))}: multiples of {multiple} and one more.",
         )
+    for name in (RECORD, LAST, BEST, LOG, CARD, PICTURE):
+        if (job.run / name).is_dir():
+            raise OutputError(f"{job.run / name} is a folder.", "Move it, or name another -o.")
     there = any((job.run / name).exists() for name in (RECORD, LAST, BEST))
     if there and not job.resume:
         raise OutputError(f"{job.run} holds a training.", "Give --resume, or another folder by -o.")

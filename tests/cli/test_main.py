@@ -117,6 +117,15 @@ def test_memory_that_runs_out_is_code_5(run, monkeypatch):
     assert run("info", "x").fails(5)
 
 
+@pytest.mark.parametrize("arguments", ["-h", "register -h", "--version"])
+def test_a_full_disk_is_no_bug(arguments):
+    line = f"'{sys.executable}' -m regcli {arguments} >/dev/full"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "stdout" in done.stderr
+    assert "bug" not in done.stderr
+
+
 def test_a_path_is_printed_as_it_is(run, tmp_path):
     name = "no [bold]such[/] \\[thing :cat: 'é\".nii.gz"
     assert run("info", tmp_path / name).fails(3, name)

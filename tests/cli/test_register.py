@@ -224,6 +224,7 @@ def test_the_default_folder_is_named_after_the_images(run, scans, tmp_path, monk
         ("--points-space", "lps"),
         ("--log", "no/such/folder.log"),
         ("-o", ""),
+        ("--weights", ""),
         ("--metric", "mi:bins=100000"),
         ("--iterations", "10x-1"),
         ("-q", "-v"),

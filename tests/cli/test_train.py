@@ -144,6 +144,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(run, folde
     assert run(*synth, "--validation", "nobody").fails(3, "nobody")
     assert run(*synth, "--validation", "s3").fails(3, "pair")
     assert run(*synth, "--resume").fails(3, "--resume")
+    assert run(*synth, "--start", "").fails(2, "empty")
     assert run("train", tmp_path / "nowhere", "-o", out).fails(3, "nowhere")
     assert run(*synth, "--validation", "s2,s3", "--spacing", "0.11").fails(3, "--spacing")
     assert run(*synth, "--spacing", "100").fails(2, "--spacing")
@@ -211,6 +212,14 @@ def test_the_state_of_a_training_is_not_taken_for_weights(run, folder, tmp_path)
     told = run("register", *pair, *last, "-o", tmp_path / "out")
     assert told.fails(3, "state of a training", "best.safetensors")
     assert not (tmp_path / "out").exists()
+
+
+def test_folders_where_the_files_of_a_run_should_be_are_refused(run, folder, tmp_path):
+    options = ("train", folder / "labels", "--synth", "-o", tmp_path)
+    for name in ("best.safetensors", "train.csv", "card.md"):
+        (tmp_path / name).mkdir()
+        assert run(*options).fails(4, name, "folder")
+        (tmp_path / name).rmdir()
 
 
 def test_damaged_runs_are_refused_in_two_lines(run, folder, tmp_path):
