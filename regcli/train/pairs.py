@@ -126,12 +126,13 @@ class Pairs(Task[Drawn]):
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
         """See Task: mean Dice of the types, or less the loss, as a registration leaves them."""
         scores, seen = [], []
+        whole = replace(self, plan=self.plan.holding(self.subjects.reach_mm))
         for n, (f, m) in enumerate(self.subjects.pairs):
             draws = [
-                self._draw_one(self.subjects.validation[who], generator_of(1 + k, VALIDATION + n))
+                whole._draw_one(self.subjects.validation[who], generator_of(1 + k, VALIDATION + n))
                 for k, who in enumerate((f, m))
             ]
-            images = [self._prepared(drawn) for drawn in draws]
+            images = [whole._prepared(drawn) for drawn in draws]
             found = [describe(net, image, self.plan.gains) for image in images]
             seen += [one.volumes() for one in found]
             scores.append(self._score(draws, images, found))

@@ -1,11 +1,14 @@
 """What to train, as plain values."""
 
 import contextlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from regcli.models.weights import network
+from regcli.nets.base import fitting
 from regcli.train.drawing import Drawing
 
 
@@ -63,6 +66,19 @@ class TrainPlan:
     def drawing(self) -> Drawing:
         """What images to draw."""
         return Drawing(spacing_mm=self.spacing_mm, shape=self.shape)
+
+    def holding(self, reach_mm: tuple[float, float, float]) -> "TrainPlan":
+        """The plan with images that are at least so large, and that the network takes.
+
+        Args:
+            reach_mm: Along each axis.
+        """
+        multiple = network(self.network, 2).multiple
+        i, j, k = (
+            max(n, fitting(math.ceil(mm / self.spacing_mm), multiple))
+            for n, mm in zip(self.shape, reach_mm, strict=True)
+        )
+        return replace(self, shape=(i, j, k))
 
     @property
     def torch_device(self) -> torch.device:

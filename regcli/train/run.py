@@ -33,7 +33,6 @@ from regcli.train.types import Types
 
 RECORD, CARD, PICTURE = "train.json", "card.md", "loss.png"
 _DENSE = ("diffeo", "freeform")
-_MARGIN_MM = 10.0  # around the anatomy, on each side
 _CHANNELS = 16  # of features that no labels name
 _MOST_VOXELS = 2_500_000
 _SEEDS = 1 << 63
@@ -210,26 +209,13 @@ def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
     if plan.steps and len(subjects.training) < 2:
         raise InputError("Registrations need two cases to train on.", "Add some.")
     if not any(plan.shape):
-        plan = dataclasses.replace(plan, shape=_shape(plan, subjects))
+        plan = plan.holding(subjects.reach_mm)
     if math.prod(plan.shape) > _MOST_VOXELS:
         raise InputError(
             f"Training volumes of {'x'.join(map(str, plan.shape))} voxels take too much memory.",
             "Give a larger --spacing, or a smaller --shape.",
         )
     return plan
-
-
-def _shape(plan: TrainPlan, subjects: Subjects) -> tuple[int, int, int]:
-    """Of volumes that hold the middle part of nine subjects in ten, and a margin."""
-    sizes = []
-    for who in subjects.training:
-        inside = who.brain[0, 0].nonzero()
-        extent = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double()
-        sizes.append(extent * torch.tensor(who.space.spacing, dtype=torch.float64))
-    reach = torch.stack(sizes).quantile(0.9, dim=0) + 2 * _MARGIN_MM
-    multiple = network(plan.network, 2).multiple
-    i, j, k = (fitting(math.ceil(float(mm) / plan.spacing_mm), multiple) for mm in reach)
-    return i, j, k
 
 
 def _tasks(subjects: Subjects, plan: TrainPlan) -> list[Task[Any]]:

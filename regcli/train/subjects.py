@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -15,6 +16,7 @@ from regcli.io.points import read_points
 from regcli.models.prepare import prepare
 from regcli.train.anatomy import Anatomy, Vocabulary, anatomy, photographed, vocabulary
 
+_MARGIN_MM = 10.0  # around the anatomy, on each side
 _MOST_CODES = 250  # a byte holds a code's place
 
 
@@ -35,6 +37,17 @@ class Subjects:
     validation: list[Anatomy]
     pairs: tuple[tuple[int, int], ...] = ()
     training_pairs: tuple[tuple[int, int], ...] = ()
+
+    @cached_property
+    def reach_mm(self) -> tuple[float, float, float]:
+        """What holds nine training brains in ten, and a margin, along each axis."""
+        sizes = []
+        for who in self.training:
+            inside = who.brain[0, 0].nonzero()
+            extent = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double()
+            sizes.append(extent * torch.tensor(who.space.spacing, dtype=torch.float64))
+        i, j, k = (torch.stack(sizes).quantile(0.9, dim=0) + 2 * _MARGIN_MM).tolist()
+        return i, j, k
 
 
 def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], None]) -> Subjects:

@@ -62,13 +62,15 @@ class Types(Task[Sample]):
 
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
         """See Task: mean Dice of the types, and `models.trust.Volumes` of what was found."""
-        plan, subjects = self.plan, self.subjects
-        whole = replace(plan.drawing, cut=0.0)  # usual volumes are those of whole anatomies
+        subjects = self.subjects
+        # whole anatomies, whatever was trained on: theirs are the usual volumes
+        plan = self.plan.holding(subjects.reach_mm)
+        drawing = replace(plan.drawing, cut=0.0)
         scores, seen = [], []
         mm = torch.diag(torch.tensor([*[plan.spacing_mm] * 3, 1.0], dtype=torch.float64))
         for n in range(_IMAGES * len(subjects.validation)):
             who = subjects.validation[n % len(subjects.validation)]
-            sample = draw(who, subjects.words, whole, generator_of(0, VALIDATION + n))
+            sample = draw(who, subjects.words, drawing, generator_of(0, VALIDATION + n))
             image = Prepared(Space(plan.shape, mm), sample.image.to(plan.torch_device))
             found = describe(net, image, plan.gains)
             overlap = dice(sample.types[0, 0], found.levels[-1][0].argmax(dim=0).cpu())

@@ -57,20 +57,27 @@ def test_the_same_generator_gives_the_same_loss():
 
 
 def test_a_step_against_the_gradient_lowers_the_misfit_as_predicted(monkeypatch):
-    """Of the displacement alone: the auxiliary loss on the types, which needs no solver, is off."""
+    """Of the displacement alone: the auxiliary loss on the types, which needs no solver, is off.
+
+    Some pairs of such small balls jump to another optimum at the slightest step; most do not.
+    """
     monkeypatch.setattr(pairs, "segmentation_loss", lambda scores, types: 0 * scores[0].sum())
-    own, whole = net(), task(replace(PLAN, gains=(3.0, 3.0, 3.0)))
-    loss = loss_of(whole, own, generator_of(0, 7), 0.5)
-    loss.backward()
-    moved = [p for p in own.parameters() if p.grad is not None]
-    size = sum(float(p.grad.square().sum()) for p in moved)
-    assert size > 0
-    asked = 0.02 * float(loss.detach())
-    with torch.no_grad():
-        for p in moved:
-            p -= asked / size * p.grad
-    gained = float(loss.detach()) - float(loss_of(whole, own, generator_of(0, 7), 0.5).detach())
-    assert 0.4 * asked < gained < 2 * asked
+    whole = task(replace(PLAN, gains=(3.0, 3.0, 3.0)))
+    ratios = []
+    for step in range(9):
+        own = net()
+        loss = loss_of(whole, own, generator_of(0, step), 0.5)
+        loss.backward()
+        moved = [p for p in own.parameters() if p.grad is not None]
+        size = sum(float(p.grad.square().sum()) for p in moved)
+        assert size > 0
+        asked = 0.02 * float(loss.detach())
+        with torch.no_grad():
+            for p in moved:
+                p -= asked / size * p.grad
+        after = loss_of(whole, own, generator_of(0, step), 0.5)
+        ratios.append((float(loss.detach()) - float(after.detach())) / asked)
+    assert 0.4 < sorted(ratios)[4] < 2, ratios
 
 
 def test_landmarks_drive_pairs_that_have_no_labels():
@@ -97,8 +104,8 @@ def test_images_alone_drive_pairs_that_have_nothing_else():
 def test_validation_registers_and_scores_overlap():
     own = net().eval()
     with torch.no_grad():
-        score, facts = task().validate(own)
-    assert 0.3 < score < 1
+        score, facts = task(replace(PLAN, spacing_mm=1.0)).validate(own)
+    assert 0.8 < score < 1  # .59 before
     assert len(facts["volumes"]["means"]) == WORDS.count - 1
 
 

@@ -1,0 +1,32 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from heads import CODES, subject
+
+from regcli.models.weights import network
+from regcli.train.anatomy import vocabulary
+from regcli.train.pairs import Pairs
+from regcli.train.plan import TrainPlan
+from regcli.train.subjects import Subjects
+from regcli.train.types import Types
+
+WORDS = vocabulary(CODES)
+PLAN = TrainPlan(shape=(17, 17, 17))
+
+
+@pytest.mark.parametrize("task", [Types, Pairs])
+def test_usual_volumes_are_those_of_whole_brains_whatever_was_trained_on(task):
+    people = [subject(), subject(size=11.0)]
+    subjects = Subjects(WORDS, people, people, pairs=((0, 1), (1, 0)))
+    torch.manual_seed(0)
+    net = network("unet", WORDS.count).eval()
+    plans = PLAN, replace(PLAN, shape=(33, 33, 33))
+    with torch.no_grad():
+        small, large = (task(subjects, plan).validate(net) for plan in plans)
+    assert small == large
+
+
+def test_a_plan_that_holds_a_brain_is_no_smaller_than_asked():
+    assert PLAN.holding((30.0, 66.0, 34.1)).shape == (17, 33, 33)
+    assert replace(PLAN, shape=(81, 17, 17)).holding((30.0, 66.0, 30.0)).shape == (81, 33, 17)
