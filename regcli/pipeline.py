@@ -191,7 +191,8 @@ def _solve(
         found.affine = affine @ y
     else:
         found.metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
-        registration = deformable(recipe, similarities, fixed_ready)
+        smoothness = 1.0 if network is None or pair is None else network.smoothness
+        registration = deformable(recipe, similarities, fixed_ready, smoothness)
         y, space, more = registration.run(inner, moving_ready, affine, watch, pair)
         y = registration.transform.resize(y, space, inner.space)
         y = registration.transform.extend(y, box)

@@ -3,7 +3,7 @@ import math
 import phantoms
 import pytest
 import torch
-from weightfiles import write_weights
+from weightfiles import NARROW, WIDE, write_weights
 
 from regcli import choice
 from regcli.errors import InputError, WeightsError
@@ -13,8 +13,6 @@ from regcli.models.prepare import prepare
 from regcli.recipe import RegisterRecipe
 
 EYE = torch.eye(4, dtype=torch.float64)
-WIDE = {"means": [0.0, 0.0], "deviations": [99.0, 99.0]}
-NARROW = {"means": [50.0, 50.0], "deviations": [0.1, 0.1]}
 
 
 @pytest.fixture

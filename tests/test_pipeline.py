@@ -5,6 +5,7 @@ from dataclasses import replace
 import phantoms
 import pytest
 import torch
+from weightfiles import NARROW, WIDE, write_weights
 
 from regcli.errors import InputError
 from regcli.image import Image, Space, rearrange, transform_points
@@ -310,3 +311,16 @@ def test_a_single_step_on_every_level_is_enough_to_help():
     result = register(pair.fixed, pair.moving, replace(DIFFEO, iterations=(1, 1)))
     assert [t.solution.steps for t in result.traces if t.stage == "diffeo"] == [1, 1]
     assert 0 < float(result.warp.displacement.abs().max()) < 10
+
+
+def test_the_smoothness_of_weights_acts_where_their_features_do(tmp_path):
+    pair = phantoms.pair(HEAD)
+
+    def roughness(smoothness, usual):
+        path = write_weights(tmp_path / "mine.safetensors", volumes=usual, smoothness=smoothness)
+        quick = recipe(weights=str(path), init="none", iterations=(5,), levels=(1,))
+        u = register(pair.fixed, pair.moving, quick).warp.displacement
+        return float(u.diff(dim=2).square().mean())
+
+    assert roughness(0.3, WIDE) > 1.2 * roughness(3.0, WIDE)
+    assert roughness(0.3, NARROW) == roughness(3.0, NARROW)  # registered classically

@@ -13,6 +13,8 @@ FACTS = {
     "gains": [0.2, 0.3, 0.4],
     "volumes": {"means": [3.0, 4.0], "deviations": [0.5, 0.1]},
 }
+WIDE = {"means": [0.0, 0.0], "deviations": [99.0, 99.0]}  # volumes that suit any image, and none
+NARROW = {"means": [50.0, 50.0], "deviations": [0.1, 0.1]}
 
 
 def write_weights(path, **facts):

@@ -61,7 +61,8 @@ def show_weights(
         emit(json.dumps(vars(file) | {"facts": facts}, indent=1))
         return
     emit(files.card(file) or f"{file.path} has no card beside it; its header says:")
-    told = ("model", "network", "channels", "spacing_mm", "gains", "step", "best", "seconds")
+    told = ("model", "network", "channels", "spacing_mm", "gains", "smoothness")
+    told = (*told, "step", "best", "seconds")
     for name in told:
         if name in facts:
             emit(f"{name}: {facts[name]}")

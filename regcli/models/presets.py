@@ -26,7 +26,10 @@ _BESIDE_LNCC = 0.45
 
 
 def deformable(
-    recipe: RegisterRecipe, similarities: tuple[Similarity, ...], fixed: Prepared
+    recipe: RegisterRecipe,
+    similarities: tuple[Similarity, ...],
+    fixed: Prepared,
+    smoothness: float = 1.0,
 ) -> Registration:
     """The deformable stage; learned features, if the pair has any, are added to what is compared.
 
@@ -34,6 +37,7 @@ def deformable(
         recipe: Transform, regularizer, levels and stop rule.
         similarities: Their energies are added.
         fixed: Decides the automatic levels.
+        smoothness: Factor of the regularizer's weight, besides the recipe's: of learned features.
     """
     factors = recipe.levels or automatic_levels(fixed, len(recipe.iterations))
     steps = recipe.iterations or tuple(_STEPS[min(n, len(_STEPS) - 1)] for n in range(len(factors)))
@@ -45,7 +49,7 @@ def deformable(
         )
         for factor, most in zip(factors, steps, strict=True)
     )
-    regularizer = scaled(build(REGULARIZERS, recipe.regularizer), recipe.smoothness)
+    regularizer = scaled(build(REGULARIZERS, recipe.regularizer), recipe.smoothness * smoothness)
     transform = build(TRANSFORMS, recipe.transform)
     name = recipe.transform.partition(":")[0]
     beside = _BESIDE_LNCC if any(isinstance(s, LNCC) for s in similarities) else 1.0

@@ -29,6 +29,7 @@ class Learned:
         spacing_mm: Voxel size that it was trained on.
         gains: Weight of its features in the energy, on its levels 4, 2 and 1.
         usual: What it finds in images of its kind.
+        smoothness: Factor of the regularizer's weight that suits its features.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Learned:
     spacing_mm: float
     gains: tuple[float, ...]
     usual: Volumes
+    smoothness: float = 1.0
 
 
 def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> Learned:
@@ -45,7 +47,8 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     Args:
         name: Of the file.
         sha256: Of the file.
-        facts: What its header says: model, network, channels, spacing_mm, gains, volumes.
+        facts: What its header says: model, network, channels, spacing_mm, gains, volumes,
+            and smoothness if it is not 1.
         values: numpy arrays by the names of the network's state.
 
     Raises:
@@ -60,6 +63,7 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
         spacing_mm = float(facts["spacing_mm"])
         gains = tuple(float(gain) for gain in facts["gains"])
         usual = Volumes(*(tuple(float(v) for v in facts["volumes"][key]) for key in _VOLUMES))
+        smoothness = float(facts.get("smoothness", 1.0))
         channels = int(facts["channels"])
         if not 1 < channels <= _MOST_CHANNELS:
             raise _damaged(name)
@@ -68,11 +72,12 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
         raise _damaged(name) from error
     types = {len(usual.means), len(usual.deviations)}
     fits = FINEST_MM < spacing_mm < COARSEST_MM and len(gains) == _LEVELS and min(gains) >= 0
-    numbers = (*gains, *usual.means, *usual.deviations)
+    fits &= smoothness > 0
+    numbers = (smoothness, *gains, *usual.means, *usual.deviations)
     if not fits or types != {net.channels - 1} or not all(map(math.isfinite, numbers)):
         raise _damaged(name)
     _fill(net, values, name)
-    return Learned(name, sha256, net.eval(), spacing_mm, gains, usual)
+    return Learned(name, sha256, net.eval(), spacing_mm, gains, usual, smoothness)
 
 
 def network(spec: str, channels: int) -> FeatureNet:

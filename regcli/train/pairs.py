@@ -22,7 +22,7 @@ from regcli.image import Space
 from regcli.models.features import Described, describe
 from regcli.models.force import GaussNewtonForce
 from regcli.models.prepare import FOREGROUND
-from regcli.models.presets import deformable
+from regcli.models.presets import deformable, scaled
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Watch, paired
 from regcli.nets.base import FeatureNet
@@ -48,7 +48,6 @@ from regcli.train.task import Task
 from regcli.train.types import VALIDATION, usual
 
 _MIND = MIND(weight=0.5)  # between what same and different contrasts are registered with
-_SMOOTH = Diffusion()
 _STEPS = (15, 10, 6)  # of levels 4, 2 and 1, without a graph
 # From coarse to fine in training, too: level 1 takes most of the time, and begins where 2 ends.
 _FINEST = 0.3  # share of pairs that are solved on level 1 as well at the end; at first none
@@ -172,16 +171,17 @@ class Pairs(Task[Drawn]):
         pair = paired(one, other, torch.eye(4, dtype=torch.float64))
         pair = replace(pair, features=(bytes_[0], bytes_[1]), gain=gain)
         transform = build(TRANSFORMS, self.plan.transform)
+        smooth = scaled(Diffusion(), self.plan.smoothness)
         y = transform.identity(one.space, one.data.device)
         if start is not None:
             y = resize_field(start.detach(), one.space.shape)
         with torch.no_grad():
-            problem = GaussNewtonForce((_MIND,), _SMOOTH).problem(pair, transform)
+            problem = GaussNewtonForce((_MIND,), smooth).problem(pair, transform)
             y = Relaxation(_STEPS[level], 1e-4).run(problem, y, lambda share: True).y
             own = math.sqrt(_MIND.weight) / MIND_ONE
             seen = [own * _MIND.describe(image.data) for image in (one, other)]
         F, M = (torch.cat([d, gain**0.5 * p], 1) for d, p in zip(seen, shares, strict=True))
-        energy = Energy(one.weights, _SMOOTH.stiffness(one.space.spacing))
+        energy = Energy(one.weights, smooth.stiffness(one.space.spacing))
         adjoint: Adjoint = build(ADJOINTS, self.plan.adjoint)
         return adjoint.attach(y, M, F, energy)
 
@@ -220,7 +220,7 @@ class Pairs(Task[Drawn]):
     def _score(self, draws: list[Sample], images: list[Prepared], found: list[Described]) -> float:
         """Of the registration that a user would get, from here on."""
         (fixed, moving), still = draws, torch.eye(4, dtype=torch.float64)
-        registration = deformable(RegisterRecipe(), (_MIND,), images[0])
+        registration = deformable(RegisterRecipe(), (_MIND,), images[0], self.plan.smoothness)
         watch = Watch(lambda stage, share: None)
         u, _, _ = registration.run(images[0], images[1], still, watch, (found[0], found[1]))
         if not self._labelled:

@@ -37,6 +37,7 @@ class TrainPlan:
         seed: Of everything random.
         validate_every: Steps between validations.
         gains: Weight in the energy of registrations of the features of levels 4, 2 and 1.
+        smoothness: Factor of the regularizer's weight in these registrations.
         device: "cpu", "cuda", "cuda:N" or "mps".
         precision: "fp32" or "bf16", of the network; all else is in fp32.
     """
@@ -59,6 +60,7 @@ class TrainPlan:
     seed: int = 0
     validate_every: int = 100
     gains: tuple[float, float, float] = (0.3, 0.3, 0.3)
+    smoothness: float = 1.0
     device: str = "cpu"
     precision: str = "fp32"
 

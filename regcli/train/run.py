@@ -236,6 +236,7 @@ def _facts(plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
         "channels": words.count if words.count > 1 else _CHANNELS,
         "spacing_mm": plan.spacing_mm,
         "gains": list(plan.gains),
+        "smoothness": plan.smoothness,
         "codes": dict(zip(map(str, words.codes), words.types, strict=True)),
     }
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import phantoms
 import pytest
 import torch
@@ -25,6 +27,17 @@ def energy(similarities, features):
     transform = build(TRANSFORMS, "freeform")
     problem = registration.force.problem(seen, transform)
     return float(problem.evaluate(transform.identity(SPACE))[0])
+
+
+def test_features_and_users_scale_the_regularizer_alike():
+    fixed = prepare(phantoms.pair(SPACE).fixed, None, torch.device("cpu"))
+    plain, users, both = (
+        deformable(replace(RegisterRecipe(), smoothness=own), (SSD(),), fixed, factor).force
+        for own, factor in ((1.0, 1.0), (0.5, 1.0), (0.5, 0.7))
+    )
+    for force, factor in ((users, 0.5), (both, 0.35)):
+        stiffness, whole = (f.regularizer.stiffness((1, 1, 2)) for f in (force, plain))
+        torch.testing.assert_close(stiffness, factor * whole)
 
 
 @pytest.mark.parametrize(

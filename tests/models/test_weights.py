@@ -17,6 +17,9 @@ def test_a_network_comes_back_with_its_weights(tmp_path):
     net = network("unet", 3).eval()
     assert not learned.net.training
     assert (learned.spacing_mm, learned.gains) == (4.0, (0.2, 0.3, 0.4))
+    assert learned.smoothness == 1
+    own = assemble("mine", "00", FACTS | {"smoothness": 0.7}, values(tmp_path))
+    assert own.smoothness == 0.7
     image = torch.rand(1, 1, 17, 17, 17)
     with torch.no_grad():
         for one, other in zip(*(n(image, image > 0.1) for n in (learned.net, net)), strict=True):
@@ -41,6 +44,9 @@ def test_weights_of_another_model_are_refused(tmp_path):
         {"gains": [0.1, 0.1, -0.1]},
         {"gains": [0.1, float("nan"), 0.1]},
         {"gains": None},
+        {"smoothness": 0},
+        {"smoothness": float("inf")},
+        {"smoothness": "much"},
         {"volumes": {"means": [float("nan"), 1.0], "deviations": [0.1, 0.1]}},
         {"volumes": {"means": [1.0], "deviations": [1.0]}},
         {"volumes": {}},
