@@ -76,6 +76,8 @@ def features(
         )
         return None
     notes.append(f"Model dio, weights {network.name}: in the fixed and the moving image {says}.")
+    if network.smoothness != 1:
+        notes.append(f"Smoothness 1 means {network.smoothness:g} with these weights.")
     return pair
 
 

@@ -93,8 +93,9 @@ def _explain(error: Exception) -> int:
         asked = [name for name in sys.argv[1:2] if name in known]
         _say(error.format_message(), f"See {' '.join(['regcli', *asked])} --help.")
         return error.exit_code
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # stdout's, if no file's
-        _say(f"{error.filename or 'stdout'}: {error.strerror}.", "Send it elsewhere, or free some.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "What stdout goes to, or a disk,"
+        _say(f"{where} is full: {error.strerror}.", "Free some space, or write elsewhere.")
         return OutputError.code
     if isinstance(error, MemoryError):
         _say("Memory ran out.", "Crop the images, or resample them to larger voxels.")

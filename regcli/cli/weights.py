@@ -27,6 +27,12 @@ def weights() -> None:
     """Pretrained weights that come with regcli."""
 
 
+_TOLD = (
+    *("model", "network", "channels", "spacing_mm", "gains", "smoothness"),
+    *("step", "best", "seconds"),
+)
+
+
 @app.command(name="list", epilog=EXAMPLES)
 def list_weights(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")] = False,
@@ -61,9 +67,7 @@ def show_weights(
         emit(json.dumps(vars(file) | {"facts": facts}, indent=1))
         return
     emit(files.card(file) or f"{file.path} has no card beside it; its header says:")
-    told = ("model", "network", "channels", "spacing_mm", "gains", "smoothness")
-    told = (*told, "step", "best", "seconds")
-    for name in told:
+    for name in _TOLD:
         if name in facts:
             emit(f"{name}: {facts[name]}")
     emit(f"sha256: {file.sha256}")

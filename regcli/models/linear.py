@@ -58,8 +58,8 @@ def start(
         fixed: Image.
         moving: Image.
         similarity: By which starts are compared.
-        init: "header" (the identity), "moments" (centres and principal axes) or "auto" (both, and
-            turns about every axis if none of them fits).
+        init: "header" (the identity; of a 2-D pair, brought into one plane), "moments" (centres and
+            principal axes) or "auto" (both, and turns about every axis if none of them fits).
         watch: Progress and time limit.
     """
     spacing = typical_extent(fixed) / _COARSE
@@ -189,7 +189,7 @@ def _turns(fixed: Prepared, moving: Prepared) -> dict[str, Tensor]:
 
 
 def _coplanar(fixed: Prepared, moving: Prepared, matrices: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The starts, those of a 2-D pair tilted as little as brings one plane into the other.
+    """The starts, those of a 2-D pair tilted and shifted so that one plane falls into the other.
 
     What follows stays in the fixed plane, and outside its own plane a slice shows nothing.
     """
