@@ -44,6 +44,11 @@ class Vocabulary:
         return 1 + max(self.types)
 
     @property
+    def inside(self) -> tuple[bool, ...]:
+        """For each code whether it lies within the brain; only FreeSurfer's may lie outside it."""
+        return tuple(c > 0 and not (self.mirrored and c >= FIRST_OUTSIDE) for c in self.codes)
+
+    @property
     def sides(self) -> tuple[int, ...]:
         """For each code the place of its left counterpart, or its own: both look alike."""
         if not self.mirrored:
@@ -144,8 +149,8 @@ def _shown(shown: Tensor, space: Space) -> Box:
 
 def _brain(indices: Tensor, words: Vocabulary) -> Tensor:
     """The structures, closed by a ball's worth of millimetres: sulci belong to the brain."""
-    codes = torch.tensor(words.codes)
-    solid = ((codes > 0) & (codes < FIRST_OUTSIDE) & (codes != _FLUID)).to(torch.uint8)
+    fluid = torch.tensor([words.mirrored and c == _FLUID for c in words.codes])
+    solid = (torch.tensor(words.inside) & ~fluid).to(torch.uint8)
     inside = solid[indices.int()].to(torch.float32)
     padded = torch.nn.functional.pad(inside, (2 * _NEAR_MM,) * 6)
     grown = (box_sum(padded, _NEAR_MM) > 0).to(torch.float32)

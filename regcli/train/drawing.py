@@ -19,7 +19,7 @@ class Drawing:
         bare: Share of images without anything but the brain; half of the others keep the fluid
             around it, the rest show the whole head.
         cut: Share of images whose field of view ends within the anatomy.
-        deepest_cut: Largest share of the brain's extent that is cut off at one face.
+        deepest_cut: Largest share of the brain's extent that is cut off in the middle of a face.
         coarsest_mm: Largest voxel size that is imitated along one axis.
         noise: Largest standard deviation, as a fraction of the range.
         bias: Of the logarithm of the bias field.

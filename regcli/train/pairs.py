@@ -125,7 +125,7 @@ class Pairs(Task[Drawn]):
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
         """See Task: mean Dice of the types, or less the loss, as a registration leaves them."""
         scores, seen = [], []
-        whole = replace(self, plan=self.plan.holding(self.subjects.reach_mm))
+        whole = replace(self, plan=self.plan.holding(self.subjects.whole_mm))
         for n, (f, m) in enumerate(self.subjects.pairs):
             draws = [
                 whole._draw_one(self.subjects.validation[who], generator_of(1 + k, VALIDATION + n))

@@ -11,6 +11,8 @@ from regcli.models.weights import network
 from regcli.nets.base import fitting
 from regcli.train.drawing import Drawing
 
+MOST_VOXELS = 2_500_000  # of an image that is drawn: a network takes gigabytes for more
+
 
 @dataclass(frozen=True)
 class TrainPlan:
@@ -74,13 +76,16 @@ class TrainPlan:
 
         Args:
             reach_mm: Along each axis.
+
+        Returns:
+            The plan as it is where they would have more than MOST_VOXELS.
         """
         multiple = network(self.network, 2).multiple
         i, j, k = (
             max(n, fitting(math.ceil(mm / self.spacing_mm), multiple))
             for n, mm in zip(self.shape, reach_mm, strict=True)
         )
-        return replace(self, shape=(i, j, k))
+        return replace(self, shape=(i, j, k)) if i * j * k <= MOST_VOXELS else self
 
     @property
     def torch_device(self) -> torch.device:

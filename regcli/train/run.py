@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
 from regcli.io.weights import facts as header
 from regcli.io.weights import find, tensors
 from regcli.machine import choose_device, settings
-from regcli.models.weights import COARSEST_MM, FINEST_MM, assemble, network
+from regcli.models.weights import COARSEST_MM, FINEST_MM, Learned, assemble, network
 from regcli.nets.base import fitting
 from regcli.recipe import RegisterRecipe
 from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
@@ -25,7 +24,7 @@ from regcli.train.card import card, environment
 from regcli.train.loop import BEST, LAST, LOG, Watch, train
 from regcli.train.pairs import Pairs
 from regcli.train.picture import draw_losses
-from regcli.train.plan import TrainPlan
+from regcli.train.plan import MOST_VOXELS, TrainPlan
 from regcli.train.state import read_facts, write_text
 from regcli.train.subjects import Subjects, read_subjects
 from regcli.train.task import Task
@@ -34,7 +33,6 @@ from regcli.train.types import Types
 RECORD, CARD, PICTURE = "train.json", "card.md", "loss.png"
 _DENSE = ("diffeo", "freeform")
 _CHANNELS = 16  # of features that no labels name
-_MOST_VOXELS = 2_500_000
 _SEEDS = 1 << 63
 
 
@@ -103,8 +101,10 @@ def _train(
     )
     subjects = read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
     plan = _suited(job, subjects)
+    start = _start(plan, _facts(plan, subjects))
+    if start is not None:  # what suits those features
+        plan = dataclasses.replace(plan, gains=start.gains, smoothness=start.smoothness)
     tasks, facts = _tasks(subjects, plan), _facts(plan, subjects)
-    start = _start(plan, facts)
     record = _record(job, cohort, plan) | {"codes": facts["codes"]}
     if job.resume:
         record = _begun(job.run, record)
@@ -128,8 +128,14 @@ def _train(
         finish()
 
     watch = Watch(lambda: time.monotonic() < deadline, told, progress)
-    best = train(tasks, facts, plan, job.run, watch, start)
-    finish()
+    weights = None if start is None else start.net.state_dict()
+    try:
+        best = train(tasks, facts, plan, job.run, watch, weights)
+        finish()
+    except OSError as error:  # all that is read has been read
+        raise OutputError(
+            f"{job.run} cannot be written: {error.strerror}.", "Mend that, and go on with --resume."
+        ) from error
     if not best.exists():
         raise InputError(
             f"{job.run} has no weights yet: the time ended before the first validation.",
@@ -209,10 +215,10 @@ def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
     if plan.steps and len(subjects.training) < 2:
         raise InputError("Registrations need two cases to train on.", "Add some.")
     if not any(plan.shape):
-        plan = plan.holding(subjects.reach_mm)
-    if math.prod(plan.shape) > _MOST_VOXELS:
+        plan = plan.holding(subjects.usual_mm)
+    if not 0 < math.prod(plan.shape) <= MOST_VOXELS:
         raise InputError(
-            f"Training volumes of {'x'.join(map(str, plan.shape))} voxels take too much memory.",
+            f"Training volumes of more than {MOST_VOXELS:,} voxels take too much memory.",
             "Give a larger --spacing, or a smaller --shape.",
         )
     return plan
@@ -241,7 +247,7 @@ def _facts(plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
     }
 
 
-def _start(plan: TrainPlan, facts: dict[str, Any]) -> dict[str, Tensor] | None:
+def _start(plan: TrainPlan, facts: dict[str, Any]) -> Learned | None:
     """The weights to begin with."""
     if not plan.start:
         return None
@@ -253,7 +259,7 @@ def _start(plan: TrainPlan, facts: dict[str, Any]) -> dict[str, Tensor] | None:
                 f"--start {plan.start}: its {key} differ from what the data asks for.",
                 "Leave --start out, or train on data with the same labels.",
             )
-    return assemble(file.name, file.sha256, begun, tensors(file.path)).net.state_dict()
+    return assemble(file.name, file.sha256, begun, tensors(file.path))
 
 
 def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:
@@ -264,6 +270,7 @@ def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:
         "training": [case.name for case in cohort.training],
         "validation": [case.name for case in cohort.validation],
         "plan": dataclasses.asdict(plan),
+        "drawing": dataclasses.asdict(plan.drawing),
         "environment": environment(),
     }
 
@@ -276,6 +283,11 @@ def _begun(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
     now = json.loads(json.dumps(record))
+    if plan.keys() != now["plan"].keys() or begun.get("drawing") != now["drawing"]:
+        raise InputError(
+            f"{run} was begun by another version of regcli, which drew other samples.",
+            f"Go on with that version, or train in another folder with --start {run / BEST}.",
+        )
     for key in ("synth", "training", "validation", "codes", "plan"):
         if key in begun and begun[key] != now[key]:
             changed = key

@@ -16,7 +16,7 @@ from regcli.io.points import read_points
 from regcli.models.prepare import prepare
 from regcli.train.anatomy import Anatomy, Vocabulary, anatomy, photographed, vocabulary
 
-_MARGIN_MM = 10.0  # around the anatomy, on each side
+_MARGIN = 0.07  # of a brain's size, on each side of it: what is drawn is moved and scaled
 _MOST_CODES = 250  # a byte holds a code's place
 
 
@@ -39,15 +39,24 @@ class Subjects:
     training_pairs: tuple[tuple[int, int], ...] = ()
 
     @cached_property
-    def reach_mm(self) -> tuple[float, float, float]:
+    def usual_mm(self) -> tuple[float, float, float]:
         """What holds nine training brains in ten, and a margin, along each axis."""
-        sizes = []
-        for who in self.training:
-            inside = who.brain[0, 0].nonzero()
-            extent = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double()
-            sizes.append(extent * torch.tensor(who.space.spacing, dtype=torch.float64))
-        i, j, k = (torch.stack(sizes).quantile(0.9, dim=0) + 2 * _MARGIN_MM).tolist()
-        return i, j, k
+        return _reach(self.training, 0.9)
+
+    @cached_property
+    def whole_mm(self) -> tuple[float, float, float]:
+        """What holds every validation brain, and a margin, along each axis."""
+        return _reach(self.validation, 1.0)
+
+
+def _reach(people: list[Anatomy], share: float) -> tuple[float, float, float]:
+    sizes = []
+    for who in people:
+        inside = who.brain[0, 0].nonzero()
+        extent = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double()
+        sizes.append(extent * torch.tensor(who.space.spacing, dtype=torch.float64))
+    i, j, k = ((1 + 2 * _MARGIN) * torch.stack(sizes).quantile(share, dim=0)).tolist()
+    return i, j, k
 
 
 def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], None]) -> Subjects:
@@ -128,10 +137,16 @@ def _codes(labels: Iterable[Image | None]) -> set[int]:
     return codes
 
 
+def _shows_brain(labels: Image, words: Vocabulary) -> bool:
+    codes = set(labels.data.unique().tolist())
+    return any(words.inside[place] for place, code in enumerate(words.codes) if code in codes)
+
+
 def _anatomy(case: Case, labels: Image | None, words: Vocabulary, *, synth: bool) -> Anatomy:
+    if labels is not None and not _shows_brain(labels, words):
+        raise InputError(f"{case.labels} labels nothing of a brain.", "Leave the case out.")
     if synth:
-        if labels is None or not bool((labels.data > 0).any()):
-            raise InputError(f"{case.name} has no labels to draw.", "Leave it out.")
+        assert labels is not None
         return anatomy(labels, words)
     assert case.image is not None
     image = read_image(case.image).image

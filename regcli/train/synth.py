@@ -13,11 +13,11 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from regcli.ops.sample import resize, sample
-from regcli.train.anatomy import FIRST_OUTSIDE, Anatomy, Vocabulary
+from regcli.train.anatomy import Anatomy, Vocabulary
 from regcli.train.drawing import Drawing
 from regcli.train.scanner import paint, scan
 
-_TILT = 0.1  # of planes that end a field of view, as a share of their distance, per axis
+_TILT = 0.1  # slope of planes that end a field of view, standard deviation per axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def strip(indices: Tensor, brain: Tensor, words: Vocabulary, bare: float, kind: 
     if kind < bare:
         return indices * brain
     if kind < bare + 0.5 * (1 - bare):
-        inside = (torch.tensor(words.codes) < FIRST_OUTSIDE).to(torch.uint8)
+        inside = torch.tensor(words.inside).to(torch.uint8)
         return indices * inside[indices.int()]
     return indices
 
@@ -140,9 +140,9 @@ def field_of_view(brain: Tensor, drawing: Drawing, generator: Generator) -> Tens
     view = torch.ones_like(inside, dtype=torch.bool)
     chance, tilted, *depths = torch.rand(8, generator=generator).tolist()
     tilts = _TILT * (tilted < 0.5) * torch.randn(6, 3, generator=generator)
-    shown = inside.nonzero().to(torch.float32)
-    if chance >= drawing.cut or len(shown) == 0:
+    if chance >= drawing.cut or not bool(inside.any()):
         return view[None, None]
+    shown = inside.nonzero().to(torch.float32)
     low, high = shown.amin(dim=0), shown.amax(dim=0)
     i, j, k = (
         torch.arange(float(n)) - (a + b) / 2 for n, a, b in zip(view.shape, low, high, strict=True)
@@ -150,7 +150,7 @@ def field_of_view(brain: Tensor, drawing: Drawing, generator: Generator) -> Tens
     for face, (depth, tilt) in enumerate(zip(depths, tilts, strict=True)):
         axis, sign = face // 2, 1 - 2 * (face % 2)
         extent = float(high[axis] - low[axis])
-        # one face in five stays outside
+        # untilted, one face in five stays outside
         kept = extent * (0.5 - drawing.deepest_cut * (1.25 * depth - 0.25))
         tilt[axis] = sign
         a, b, c = tilt.tolist()

@@ -13,6 +13,8 @@ from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import Prepared
 from regcli.models.trust import LEAST_ML
 from regcli.nets.base import FeatureNet
+from regcli.train.anatomy import Anatomy
+from regcli.train.drawing import Drawing
 from regcli.train.losses import segmentation_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
@@ -51,7 +53,7 @@ class Types(Task[Sample]):
         """See Task."""
         subjects = self.subjects
         who = int(torch.randint(len(subjects.training), (), generator=generator))
-        return draw(subjects.training[who], subjects.words, self.plan.drawing, generator)
+        return _drawn(subjects.training[who], subjects, self.plan.drawing, generator)
 
     def loss(self, net: FeatureNet, sample: Sample, done: float) -> Tensor:
         """See Task."""
@@ -64,19 +66,24 @@ class Types(Task[Sample]):
         """See Task: mean Dice of the types, and `models.trust.Volumes` of what was found."""
         subjects = self.subjects
         # whole anatomies, whatever was trained on: theirs are the usual volumes
-        plan = self.plan.holding(subjects.reach_mm)
+        plan = self.plan.holding(subjects.whole_mm)
         drawing = replace(plan.drawing, cut=0.0)
         scores, seen = [], []
         mm = torch.diag(torch.tensor([*[plan.spacing_mm] * 3, 1.0], dtype=torch.float64))
         for n in range(_IMAGES * len(subjects.validation)):
             who = subjects.validation[n % len(subjects.validation)]
-            sample = draw(who, subjects.words, drawing, generator_of(0, VALIDATION + n))
+            sample = _drawn(who, subjects, drawing, generator_of(0, VALIDATION + n))
             image = Prepared(Space(plan.shape, mm), sample.image.to(plan.torch_device))
             found = describe(net, image, plan.gains)
             overlap = dice(sample.types[0, 0], found.levels[-1][0].argmax(dim=0).cpu())
             scores.append(sum(overlap.values()) / max(len(overlap), 1))
             seen.append(found.volumes())
         return sum(scores) / len(scores), {"volumes": usual(seen)}
+
+
+def _drawn(who: Anatomy, subjects: Subjects, drawing: Drawing, generator: Generator) -> Sample:
+    """A sample without landmarks: types have none, and what is elastic cannot carry them."""
+    return draw(replace(who, points=None), subjects.words, drawing, generator)
 
 
 def usual(volumes: list[list[float]]) -> dict[str, list[float]]:

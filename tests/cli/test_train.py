@@ -1,6 +1,7 @@
 """regcli train."""
 
 import csv
+import errno
 import json
 import shutil
 import signal
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 
 from regcli.io import weights as files
 from regcli.models.weights import assemble
+from regcli.train.state import read_facts, read_weights, write_tensors
 
 FAST = ("--spacing", "2", "--shape", "17x17x17", "--validate-every", "2", "-q")
 FILES = {"best.safetensors", "last.safetensors", "card.md", "train.csv", "train.json", "loss.png"}
@@ -176,6 +178,49 @@ def test_data_that_do_not_belong_together_are_refused(run, tmp_path):
     assert not out.exists()
 
 
+def test_landmarks_and_labels_are_learned_from_together(run, tmp_path):
+    data, out = write_folder(tmp_path / "data", images=True), tmp_path / "run"
+    (data / "keypoints").mkdir()
+    for n in range(4):
+        (data / "keypoints" / f"s{n}.csv").write_text("x,y,z\n1,2,3\n")
+    told = run("train", data, "-o", out, "--warm-steps", 1, "--steps", 1, *FAST)
+    assert told.code == 0, told.err
+    assert [row[0] for row in rows(out)[1:]] == ["types", "pairs"]
+
+
+def test_a_label_map_without_a_brain_is_refused(run, tmp_path):
+    data, out = write_folder(tmp_path / "data", images=True), tmp_path / "run"
+    path = data / "labels" / "s1.nii.gz"
+    image = nib.load(path)
+    nothing = np.where(np.asarray(image.dataobj) == 510, 510, 0).astype(np.int16)
+    nib.save(nib.Nifti1Image(nothing, image.affine), path)
+    for synth in ((), ("--synth",)):
+        assert run("train", data / "labels" if synth else data, *synth, "-o", out).fails(3, "s1")
+    assert not out.exists()
+
+
+def test_a_disk_that_is_full_is_named(run, folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("regcli.train.loop.write_state", full)
+    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
+    told = run("train", *options, "--warm-steps", 2, "--steps", 0, *FAST, "-q")
+    assert told.fails(4, str(tmp_path / "run"), "--resume")
+
+
+def test_what_another_version_drew_is_not_gone_on_with(run, folder, tmp_path):
+    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
+    options = ("train", *options, "--warm-steps", 2, "--steps", 0, *FAST)
+    assert run(*options).code == 0
+    path = tmp_path / "run" / "train.json"
+    begun = json.loads(path.read_text())
+    for part, name in (("drawing", "cut"), ("plan", "smoothness")):
+        changed = begun | {part: {k: v for k, v in begun[part].items() if k != name}}
+        path.write_text(json.dumps(changed))
+        assert run(*options, "--resume").fails(3, "another version")
+
+
 def test_training_begins_with_other_weights_if_asked_to(run, folder, tmp_path):
     options = (folder / "labels", "--synth", "--validation", "s2,s3", "--steps", 0, *FAST)
     assert run("train", *options, "-o", tmp_path / "one", "--warm-steps", 2).code == 0
@@ -184,6 +229,12 @@ def test_training_begins_with_other_weights_if_asked_to(run, folder, tmp_path):
     assert run("train", *options, "-o", tmp_path / "two", *begun).code == 0
     one, other = (load_file(tmp_path / name / "best.safetensors") for name in ("one", "two"))
     assert all(np.allclose(one[name], other[name], atol=1e-6) for name in one)
+    own = read_facts(best) | {"gains": [1.0, 2.0, 3.0], "smoothness": 0.5}
+    write_tensors(tmp_path / "own.safetensors", read_weights(best), own)
+    begun = ("--start", tmp_path / "own.safetensors", *begun[2:])
+    assert run("train", *options, "-o", tmp_path / "four", *begun).code == 0
+    kept = read_facts(tmp_path / "four" / "best.safetensors")
+    assert (kept["gains"], kept["smoothness"]) == ([1.0, 2.0, 3.0], 0.5)
     for name in ("s0", "s1", "s2", "s3"):
         path = folder / "labels" / f"{name}.nii.gz"
         image = nib.load(path)

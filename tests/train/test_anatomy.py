@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import torch
 from heads import CODES, labels, subject
 
-from regcli.train.anatomy import vocabulary
+from regcli.train.anatomy import anatomy, vocabulary
 
 
 def test_sides_share_types_and_what_is_outside_has_none():
@@ -38,3 +40,13 @@ def test_stripping_leaves_the_brain():
     inside = (codes > 0) & (codes < 500)
     assert part.brain[inside].all()
     assert float((part.brain * (codes == 510)).sum()) < 0.25 * float((codes == 510).sum())
+
+
+def test_only_freesurfers_codes_from_500_on_lie_outside_the_brain():
+    labels_ = labels()
+    other = replace(labels_, data=labels_.data + 500 * (labels_.data > 0).to(torch.int16))
+    for map_, outside in ((labels_, 510), (other, 0)):
+        words = vocabulary({int(code) for code in map_.data.unique()})
+        kept = dict(zip(words.codes, words.inside, strict=True))
+        assert {code for code, inside in kept.items() if not inside} == {0, outside}
+        assert bool(anatomy(map_, words).brain.any())

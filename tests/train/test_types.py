@@ -12,7 +12,7 @@ from regcli.train.subjects import Subjects
 from regcli.train.types import Types
 
 WORDS = vocabulary(CODES)
-PLAN = TrainPlan(shape=(17, 17, 17))
+PLAN = TrainPlan(shape=(17, 17, 17), spacing_mm=1.0)
 
 
 @pytest.mark.parametrize("task", [Types, Pairs])
@@ -28,5 +28,9 @@ def test_usual_volumes_are_those_of_whole_brains_whatever_was_trained_on(task):
 
 
 def test_a_plan_that_holds_a_brain_is_no_smaller_than_asked():
-    assert PLAN.holding((30.0, 66.0, 34.1)).shape == (17, 33, 33)
-    assert replace(PLAN, shape=(81, 17, 17)).holding((30.0, 66.0, 30.0)).shape == (81, 33, 17)
+    assert PLAN.holding((15.0, 33.0, 17.1)).shape == (17, 33, 33)
+    assert replace(PLAN, shape=(81, 17, 17)).holding((15.0, 33.0, 15.0)).shape == (81, 33, 17)
+
+
+def test_a_plan_never_holds_more_than_memory_bears():
+    assert PLAN.holding((400.0, 400.0, 400.0)) == PLAN
