@@ -8,8 +8,8 @@ images like those it was trained on.
 import math
 from dataclasses import dataclass
 
-# Standard deviations. With dio-brain, real brains and heads, T1 and T2, stayed within 2.6,
-# and in phantoms and noise at least one structure was further than 4.4 from its usual volume.
+# Standard deviations. With dio-brain, real brains and heads, T1 and T2, stayed within 2.3,
+# and in phantoms and noise at least one structure was further than 4.9 from its usual volume.
 _SPREAD = 3.5
 _LEAST_SD = 0.2  # of the logarithm: people differ that much, whoever was trained on
 LEAST_ML = 0.1  # less counts as this much, or a logarithm would not be finite
