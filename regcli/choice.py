@@ -77,7 +77,10 @@ def features(
         return None
     notes.append(f"Model dio, weights {network.name}: in the fixed and the moving image {says}.")
     if network.smoothness != 1:
-        notes.append(f"Smoothness 1 means {network.smoothness:g} with these weights.")
+        notes.append(
+            f"With these weights, smoothness 1 is {network.smoothness:g} of the regularizer's "
+            "usual weight."
+        )
     return pair
 
 

@@ -37,16 +37,17 @@ def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
     """
     plan = record["plan"]
     drawn = "images drawn from label maps" if record["synth"] else "images"
+    begun = f"from {plan['start']} on, whose data and licence count too: " if plan["start"] else ""
     lines = [
         f"# Weights of a {plan['network']} for registration (dio)",
         "",
         f"- **Data**: {len(record['training'])} training subjects ({drawn}), "
         f"{len(record['validation'])} held out: {', '.join(record['validation'])}.",
         "- **Licence**: that of the data; say here what it allows.",
-        f"- **Recipe**: {plan['warm_steps']} steps on types, {plan['steps']} through registrations "
-        f"(adjoint {plan['adjoint']}); batch {plan['batch']}, {plan['spacing_mm']:g} mm, "
-        f"{'x'.join(map(str, plan['shape']))} voxels, {plan['precision']}; all of it in "
-        "train.json and in the file's header.",
+        f"- **Recipe**: {begun}{plan['warm_steps']} steps on types, {plan['steps']} through "
+        f"registrations (adjoint {plan['adjoint']}); batch {plan['batch']}, "
+        f"{plan['spacing_mm']:g} mm, {'x'.join(map(str, plan['shape']))} voxels, "
+        f"{plan['precision']}; all of it in train.json and in the file's header.",
         f"- **Seed**: {plan['seed']}.",
         f"- **Hardware and time**: {_listed(record['environment'])}; "
         f"{facts['seconds'] / 60:.0f} minutes.",

@@ -134,7 +134,8 @@ def _train(
         finish()
     except OSError as error:  # all that is read has been read
         raise OutputError(
-            f"{job.run} cannot be written: {error.strerror}.", "Mend that, and go on with --resume."
+            f"{job.run} cannot be written: {error.strerror}.",
+            "Free some space, or mend the folder; then go on with --resume.",
         ) from error
     if not best.exists():
         raise InputError(
@@ -284,9 +285,10 @@ def _begun(run: Path, record: dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
     now = json.loads(json.dumps(record))
     if plan.keys() != now["plan"].keys() or begun.get("drawing") != now["drawing"]:
+        begin = f" with --start {run / BEST}" if (run / BEST).exists() else ""
         raise InputError(
-            f"{run} was begun by another version of regcli, which drew other samples.",
-            f"Go on with that version, or train in another folder with --start {run / BEST}.",
+            f"{run} was begun by another version of regcli, which planned or drew other things.",
+            f"Go on with that version, or train in another folder{begin}.",
         )
     for key in ("synth", "training", "validation", "codes", "plan"):
         if key in begun and begun[key] != now[key]:

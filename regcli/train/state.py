@@ -90,18 +90,27 @@ def _opened(path: Path) -> Iterator[Any]:
 def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
     """A safetensors file with facts as JSON in its header, written aside and renamed."""
     data = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
+    with _aside(path) as aside, aside.open("wb") as file:
         file.write(save(data, {"facts": json.dumps(facts)}))
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
     """A text file, written aside and renamed."""
+    with _aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A temporary name, renamed at the end; what a full disk cut short does not stay on it."""
     aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
+    try:
+        yield aside
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     aside.replace(path)
 
 

@@ -12,6 +12,7 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from heads import labels
 from safetensors.numpy import load_file
 
@@ -209,6 +210,16 @@ def test_a_disk_that_is_full_is_named(run, folder, tmp_path, monkeypatch):
     assert told.fails(4, str(tmp_path / "run"), "--resume")
 
 
+def test_what_does_not_fit_on_a_disk_does_not_stay_on_it(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("regcli.train.state.os.fsync", full)
+    with pytest.raises(OSError, match="space"):
+        write_tensors(tmp_path / "one.safetensors", {"a": torch.zeros(3)}, {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_another_version_drew_is_not_gone_on_with(run, folder, tmp_path):
     options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
     options = ("train", *options, "--warm-steps", 2, "--steps", 0, *FAST)
@@ -233,6 +244,7 @@ def test_training_begins_with_other_weights_if_asked_to(run, folder, tmp_path):
     write_tensors(tmp_path / "own.safetensors", read_weights(best), own)
     begun = ("--start", tmp_path / "own.safetensors", *begun[2:])
     assert run("train", *options, "-o", tmp_path / "four", *begun).code == 0
+    assert "own.safetensors" in (tmp_path / "four" / "card.md").read_text()
     kept = read_facts(tmp_path / "four" / "best.safetensors")
     assert (kept["gains"], kept["smoothness"]) == ([1.0, 2.0, 3.0], 0.5)
     for name in ("s0", "s1", "s2", "s3"):
