@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
-from regcli.nets.base import ForegroundNorm, Pointwise, every_other, shares, upsample
+from regcli.nets.base import ForegroundNorm, Kernel, Pointwise, every_other, shares, upsample
 
 DRAW = torch.Generator().manual_seed(0)
 
@@ -51,3 +52,24 @@ def test_a_pointwise_product_is_a_convolution_of_one_voxel():
     layer.bias.data.normal_(generator=DRAW)
     wanted = F.conv3d(x, layer.weights.view(7, 3, 1, 1, 1), layer.bias[:, 0])
     torch.testing.assert_close(layer(x), wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(17, 9, 9), (8, 9, 5), (3, 5, 1), (2, 3, 4), (1, 6, 7)])
+def test_small_volumes_are_convolved_like_large_ones(shape, stride):
+    """Small ones go through oneDNN in two halves."""
+    torch.manual_seed(0)
+    layer = Kernel(3, 4, stride)
+    x = torch.randn(1, 3, *shape)
+    found, wanted = x.clone().requires_grad_(), x.clone().requires_grad_()
+    padded = F.pad(wanted, (1,) * 6, "replicate")
+    ours, plain = layer(found), F.conv3d(padded, layer.weight, layer.bias, stride)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    v = torch.randn_like(plain)
+    gradients = []
+    for out, image in ((ours, found), (plain, wanted)):
+        layer.zero_grad()
+        (out * v).sum().backward()
+        gradients.append([image.grad, layer.weight.grad.clone(), layer.bias.grad.clone()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
