@@ -2,14 +2,18 @@
 
 from torch import Tensor
 
-from regcli.errors import InputError, WeightsError
+from regcli.errors import InputError, RecipeError, WeightsError
 from regcli.image import Space
 from regcli.io import weights as files
+from regcli.models.equilibrium import EquilibriumRegistration, FixedSteps
 from regcli.models.features import Described, describe_pair
+from regcli.models.iterative import assemble_steps
 from regcli.models.pyramid import Prepared
+from regcli.models.states import State
 from regcli.models.weights import Learned, assemble
 from regcli.recipe import RegisterRecipe
-from regcli.registry import LINEAR
+from regcli.registry import FIXED_POINTS, LINEAR, STATES, build
+from regcli.solve.fixedpoint import FixedPointSolver
 
 
 def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned | None:
@@ -82,6 +86,54 @@ def features(
             "usual weight."
         )
     return pair
+
+
+def steps(recipe: RegisterRecipe, space: Space) -> EquilibriumRegistration | FixedSteps:
+    """The registration that `--model deq` means.
+
+    Args:
+        recipe: Weights, transform, solver, limits.
+        space: Of the fixed image.
+
+    Raises:
+        WeightsError: If the weights cannot be used.
+        InputError: If the images are not 3-D.
+        RecipeError: If weights, solver and transform do not suit each other.
+    """
+    state, solver = state_and_solver(recipe)
+    if not all(space.solid):
+        raise InputError("--model deq: the weights are for 3-D images.", "Use --model classical.")
+    file = files.find(recipe.weights or files.DEFAULT_STEPS)
+    network = assemble_steps(
+        file.name, file.sha256, files.facts(file.path), files.tensors(file.path)
+    )
+    limit = recipe.iterations[0] if recipe.iterations else 0
+    if network.kind == "deq":
+        return EquilibriumRegistration(network, state, solver, limit, recipe.tol)
+    for option in ("solver", "tol", "diagnose"):
+        if getattr(recipe, option) != getattr(RegisterRecipe, option):
+            raise RecipeError(
+                f"--{option} has no effect with the weights {network.name}: they are made for "
+                f"{network.steps} steps ({network.kind}).",
+                "Leave it out, or give weights of --model deq.",
+            )
+    return FixedSteps(network, state.folds, limit)
+
+
+def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
+    """What `--model deq` iterates on, and how.
+
+    Raises:
+        RecipeError: If they do not exist or do not suit each other.
+    """
+    state: State = build(STATES, recipe.transform)
+    solver: FixedPointSolver = build(FIXED_POINTS, recipe.solver)
+    if solver.vector and not state.vector:
+        raise RecipeError(
+            f"--solver {recipe.solver} adds states, which --transform {recipe.transform} forbids.",
+            "Use --solver picard, or --transform diffeo.",
+        )
+    return state, solver
 
 
 def load(spec: str) -> Learned:

@@ -7,14 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from regcli.choice import candidate, features
+from regcli.check import Masks, check_pair, check_ranges
+from regcli.choice import candidate, features, steps
 from regcli.energy.base import Similarity
 from regcli.energy.information import MI
-from regcli.errors import InputError
-from regcli.image import Image, Space, rearrange
+from regcli.image import Box, Image, Space, rearrange
 from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
 from regcli.models.contrast import SAME_CONTRAST, local_correlation
+from regcli.models.equilibrium import Diagnosis, EquilibriumRegistration, FixedSteps
+from regcli.models.iterative import Iterative
 from regcli.models.linear import align, start
 from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import deformable, refinement
@@ -33,14 +35,6 @@ CROSS = ("mind",)
 
 
 @dataclass(frozen=True, eq=False)
-class Masks:
-    """What counts in the loss, (1, I, J, K) in [0, 1] on each image's grid; None for everything."""
-
-    fixed: Tensor | None = None
-    moving: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Result:
     """What a registration found.
 
@@ -50,10 +44,12 @@ class Result:
         inverse_error: (I, J, K) mm, of the inverse at every voxel of the fixed grid.
         moved: The moving image on the fixed grid.
         linear: (4, 4), the affine at the end of the linear stage.
-        metrics: Specs of what was compared in the last stage, learned features not counted.
+        metrics: Specs of what was compared in the last stage, learned features not counted; with
+            learned steps, of what suits the images' contrasts.
         weights: Name and SHA-256 of the weights whose features were compared too, or None.
         traces: What happened on each level.
         seconds: Per part.
+        diagnosis: Of the equilibrium, if that was asked for.
         notes: Decisions that were made, in words.
         warnings: What the user should look at.
         stopped: "time" if the time limit cut it short, else "done".
@@ -68,6 +64,7 @@ class Result:
     weights: tuple[str, str] | None
     traces: list[Trace]
     seconds: dict[str, float]
+    diagnosis: Diagnosis | None = None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stopped: str = "done"
@@ -112,7 +109,7 @@ def _register(
     initial: Tensor | None,
     watch: Watch,
 ) -> Result:
-    _check(fixed, moving, masks, recipe)
+    check_pair(fixed, moving, masks, recipe.init)
     notes: list[str] = []
     found = _solve(fixed, moving, recipe, masks, initial, watch, notes)
     clock = time.monotonic()
@@ -121,7 +118,10 @@ def _register(
     moved = warp.apply(moving, fixed.space, interpolation_of(moving, recipe.interpolation))
     found.seconds["apply"] = time.monotonic() - clock
     release()
+    warnings = found.warnings
     timed_out = any(t.solution.stopped == "time" for t in found.traces)
+    if timed_out:
+        warnings.append("The time limit stopped the registration early.")
     return Result(
         warp=warp,
         inverse=inverse,
@@ -132,22 +132,26 @@ def _register(
         weights=found.weights,
         traces=found.traces,
         seconds=found.seconds,
+        diagnosis=found.diagnosis,
         notes=notes,
-        warnings=["The time limit stopped the registration early."] if timed_out else [],
+        warnings=warnings,
         stopped="time" if timed_out else "done",
     )
 
 
 @dataclass(eq=False)
 class _Found:
-    """The map so far; displacement in RAS mm on the fixed image's grid, None while it is linear."""
+    """The map so far; displacement in RAS mm on `space`, the fixed image's; None while linear."""
 
     affine: Tensor
     metrics: tuple[str, ...]
     traces: list[Trace]
     seconds: dict[str, float]
+    space: Space
     displacement: Tensor | None = None
     weights: tuple[str, str] | None = None
+    diagnosis: Diagnosis | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 def _solve(
@@ -159,10 +163,12 @@ def _solve(
     watch: Watch,
     notes: list[str],
 ) -> _Found:
-    network = candidate(recipe, fixed.space, notes)  # first: weights may be missing or damaged
+    # first: weights may be missing or damaged
+    by_steps = steps(recipe, fixed.space) if recipe.model == "deq" else None
+    network = None if by_steps else candidate(recipe, fixed.space, notes)
     device, clock = choose_device(recipe.device), time.monotonic()
     ranges = [robust_range(i.data, m) for i, m in ((fixed, masks.fixed), (moving, masks.moving))]
-    _check_ranges(ranges[0], ranges[1], masks)
+    check_ranges(ranges[0], ranges[1], masks)
     fixed_ready = prepare(fixed, masks.fixed, device, ranges[0])
     moving_ready = prepare(moving, masks.moving, device, ranges[1])
     (f0, f1), (m0, m1) = ranges
@@ -172,12 +178,16 @@ def _solve(
     family = recipe.transform if recipe.transform in LINEAR else "affine"
     affine, traces = _linear(fixed_ready, moving_ready, recipe, family, initial, watch, notes)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
-    found = _Found(affine, recipe.metric, traces, seconds)
+    found = _Found(affine, recipe.metric, traces, seconds, fixed.space)
     if recipe.transform in LINEAR and network is None:
         return found
     clock = time.monotonic()
     box = region(fixed_ready, moving_ready, affine)
     inner = fixed_ready.cropped(box)
+    if by_steps:
+        _follow(by_steps, inner, moving_ready, box, recipe, watch, notes, found)
+        seconds["solve"] = time.monotonic() - clock
+        return found
     pair = None
     if network is not None:
         pair = features(network, recipe, inner, moving_ready, affine, notes)
@@ -194,12 +204,68 @@ def _solve(
         smoothness = 1.0 if network is None or pair is None else network.smoothness
         registration = deformable(recipe, similarities, fixed_ready, smoothness)
         y, space, more = registration.run(inner, moving_ready, affine, watch, pair)
-        y = registration.transform.resize(y, space, inner.space)
-        y = registration.transform.extend(y, box)
+        y = registration.extended(y, space, box)
         found.displacement = _on_grid(y, fixed_ready.space, fixed.space)
     found.traces += more
     seconds["solve"] = time.monotonic() - clock
     return found
+
+
+def _follow(
+    registration: EquilibriumRegistration | FixedSteps,
+    fixed: Prepared,
+    moving: Prepared,
+    box: Box,
+    recipe: RegisterRecipe,
+    watch: Watch,
+    notes: list[str],
+    found: _Found,
+) -> None:
+    """Follow a network's steps and put what they lead to into `found`."""
+    network = registration.network
+    network.net.to(fixed.data.device)
+    y, space, traces = registration.run(fixed, moving, found.affine, watch)
+    u = registration.extended(y, space, box)
+    found.displacement = _on_grid(u, box.space, found.space)
+    found.traces += traces
+    rho = local_correlation(fixed, moving, found.affine)
+    if rho <= SAME_CONTRAST:
+        found.warnings.append(
+            f"The mean local correlation is {rho:.2f} after the linear stage: different contrasts, "
+            "which networks of steps do not know. Consider --model dio."
+        )
+    found.metrics = SAME if rho > SAME_CONTRAST else CROSS
+    found.weights = (network.name, network.sha256)
+    notes.append(f"Model deq, weights {network.name}: {_steps_in_words(network, traces)}.")
+    if fixed.weight is not None or moving.weight is not None:
+        notes.append("Masks count in the linear stage alone: a network of steps has no loss.")
+    cut = traces[-1].solution.stopped == "time"
+    if recipe.diagnose and isinstance(registration, EquilibriumRegistration):
+        if cut:
+            found.warnings.append("No diagnosis: the time limit ended the steps.")
+        else:
+            found.diagnosis = registration.diagnose(fixed, moving, found.affine, y, watch)
+    if traces[-1].solution.stopped == "diverged":
+        found.warnings.append("The steps diverged; the map is the best that was met before.")
+
+
+def _steps_in_words(network: Iterative, traces: list[Trace]) -> str:
+    """What a network of steps did on the last level that it came to."""
+    last, level = traces[-1].solution, traces[-1].level
+    if network.kind != "deq":
+        return f"{last.steps} steps a level of a network made for {network.steps} ({network.kind})"
+    ends = {
+        "converged": "an equilibrium",
+        "plateau": "close to an equilibrium, nearer than which it does not come",
+        "diverged": "as near to an equilibrium as it came before diverging",
+        "steps": "no equilibrium within the limit",
+        "time": "no equilibrium within the time limit",
+    }
+    return (
+        f"{ends[last.stopped]} after {last.steps} steps on level {level + 1} of {network.levels}, "
+        f"where a further step is {last.energy:.3f} voxels of "
+        f"{network.spacing_mm * 2 ** (network.levels - 1 - level):g} mm"
+    )
 
 
 def interpolation_of(image: Image, asked: str) -> Interpolation:
@@ -249,48 +315,3 @@ def _metrics(
 def _on_grid(y: Tensor, canonical: Space, space: Space) -> Tensor:
     """Voxel displacements on the canonical grid as mm on the image's own: (1, 3, I, J, K)."""
     return rearrange(canonical.vectors_to_world(y.cpu()), canonical, space)
-
-
-def _check(fixed: Image, moving: Image, masks: Masks, recipe: RegisterRecipe) -> None:
-    for name, image, mask in (("fixed", fixed, masks.fixed), ("moving", moving, masks.moving)):
-        if mask is not None and tuple(mask.shape[1:]) != image.space.shape:
-            raise InputError(
-                f"The {name} mask has {mask.shape[1:]} voxels, the image {image.space.shape}.",
-                f"Give a mask on the grid of the {name} image.",
-            )
-        if mask is not None and not bool((mask > 0).any()):
-            raise InputError(f"The {name} mask is empty.", "Give a mask with voxels above 0.")
-    if fixed.space.solid != moving.space.solid:
-        raise InputError(
-            f"The fixed image is {_dimension(fixed)}, the moving one {_dimension(moving)}.",
-            "Register images of the same dimension, sliced along the same axis.",
-        )
-    if recipe.init in ("none", "header"):
-        corners = Warp(fixed.space, torch.eye(4, dtype=torch.float64))
-        seen = corners.apply(_ones_like(moving), fixed.space, "nearest").data
-        if not bool(seen.any()):
-            raise InputError(
-                f"The images do not overlap in world space, and --init {recipe.init} starts there.",
-                "Use --init auto.",
-            )
-
-
-def _check_ranges(fixed: tuple[float, float], moving: tuple[float, float], masks: Masks) -> None:
-    for name, (low, high), mask in (
-        ("fixed", fixed, masks.fixed),
-        ("moving", moving, masks.moving),
-    ):
-        if low == high:
-            where = "" if mask is None else " inside its mask"
-            raise InputError(
-                f"The {name} image is constant{where}: every voxel is {low:g}.",
-                "Give an image that shows something." if mask is None else "Give a larger mask.",
-            )
-
-
-def _ones_like(image: Image) -> Image:
-    return Image(torch.ones_like(image.data, dtype=torch.uint8), image.space)
-
-
-def _dimension(image: Image) -> str:
-    return f"{sum(image.space.solid)}-D {'x'.join(map(str, image.space.shape))}"

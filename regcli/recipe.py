@@ -12,7 +12,8 @@ from regcli import registry
 from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
-MODELS = ("auto", "classical", "dio")
+MODELS = ("auto", "classical", "dio", "deq")
+_IGNORED_BY_DEQ = ("metric", "regularizer", "smoothness", "levels")
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 
 
@@ -21,16 +22,21 @@ class RegisterRecipe:
     """Everything that decides the result of a registration, but the images.
 
     Attributes:
-        model: "classical", "dio" (learned features), or "auto": dio if weights suit the images.
+        model: "classical", "dio" (learned features), "deq" (learned steps), or "auto": dio if
+            weights suit the images.
         weights: Name of shipped weights, or a path; empty for the default ones.
-        transform: A spec of registry.TRANSFORMS; a deformable one follows the linear stages.
+        transform: A spec of registry.TRANSFORMS, or for deq of registry.STATES; a deformable one
+            follows the linear stages.
         init: "auto", "none", "header", "moments", or the path of a transform file.
         metric: "auto", or specs of registry.SIMILARITIES that are added.
         regularizer: A spec of registry.REGULARIZERS.
         smoothness: Factor of the regularization; 1 is the default strength.
         iterations: Most steps per deformable level, coarse to fine; empty for automatic.
         levels: Shrink factors of the deformable levels, coarse to fine; empty for automatic.
-        tol: Least relative decrease of the energy per step; 0 for automatic.
+        tol: Least relative decrease of the energy per step, for deq the relative residual that
+            counts as none; 0 for automatic.
+        solver: For deq, a spec of registry.FIXED_POINTS.
+        diagnose: For deq, whether to find out how much of an equilibrium the end is.
         interpolation: Of the moved image: "auto", "linear", "nearest", "label" or "cubic".
         seed: Of everything random; nothing is, in a registration.
         deterministic: Whether to use only algorithms that repeat bit by bit.
@@ -48,6 +54,8 @@ class RegisterRecipe:
     iterations: tuple[int, ...] = ()
     levels: tuple[int, ...] = ()
     tol: float = 0.0
+    solver: str = "picard"
+    diagnose: bool = False
     interpolation: str = "auto"
     seed: int = 0
     deterministic: bool = False
@@ -65,7 +73,8 @@ class RegisterRecipe:
             raise RecipeError(
                 "--weights has no effect with --model classical.", "Leave one of them out."
             )
-        name, _ = registry.parse(registry.TRANSFORMS, self.transform)
+        table = registry.STATES if self.model == "deq" else registry.TRANSFORMS
+        name, _ = registry.parse(table, self.transform)
         if "auto" in self.metric and len(self.metric) > 1:
             raise RecipeError(
                 "--metric auto cannot be added to other metrics.", "Name them all, or none."
@@ -103,19 +112,30 @@ class RegisterRecipe:
             )
         if name in registry.LINEAR:
             self._refuse_what_linear_ignores()
+        registry.parse(registry.FIXED_POINTS, self.solver)
+        deq = self.model == "deq"
+        for option in _IGNORED_BY_DEQ if deq else ("solver", "diagnose"):
+            other = "--model dio" if deq else "--model deq"
+            self._refuse(option, f"--model {self.model}", other)
+        if deq and len(self.iterations) > 1:
+            raise RecipeError(
+                "--model deq takes one number of --iterations.", "It is the limit of every level."
+            )
 
     def _refuse_what_linear_ignores(self) -> None:
         for option in ("iterations", "levels", "tol", "smoothness", "regularizer"):
-            field = next(f for f in dataclasses.fields(self) if f.name == option)
-            if getattr(self, option) != field.default:
-                raise RecipeError(
-                    f"--{option} has no effect with --transform {self.transform}.",
-                    "Leave it out, or choose diffeo or freeform.",
-                )
+            self._refuse(option, f"--transform {self.transform}", "diffeo or freeform")
         if self.init == "none":
             raise RecipeError(
                 f"--init none leaves nothing to do for --transform {self.transform}.",
                 "Use --init header to start from the images' own positions.",
+            )
+
+    def _refuse(self, option: str, by: str, other: str) -> None:
+        field = next(f for f in dataclasses.fields(self) if f.name == option)
+        if getattr(self, option) != field.default:
+            raise RecipeError(
+                f"--{option} has no effect with {by}.", f"Leave it out, or choose {other}."
             )
 
     def with_values(self, values: dict[str, Any]) -> "RegisterRecipe":

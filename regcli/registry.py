@@ -1,6 +1,7 @@
 """Every name a user may type, and where it lives: strings only, so that reading it costs nothing.
 
 A spec is `name` or `name:option=value,option=value`; options are fields of the named dataclass.
+Numbers are positive, or zero where the field's metadata say "zero".
 An entry is "module:Class", or "module:Class:option=value" where several names share a class.
 """
 
@@ -35,6 +36,16 @@ SOLVERS: Table = {
     "relaxation": "regcli.solve.descent:Relaxation",
     "levenberg": "regcli.solve.descent:LevenbergMarquardt",
 }
+FIXED_POINTS: Table = {
+    "picard": "regcli.solve.fixedpoint:Picard",
+    "anderson": "regcli.solve.fixedpoint:Anderson",
+    "broyden": "regcli.solve.fixedpoint:Broyden",
+}
+STATES: Table = {
+    "diffeo": "regcli.models.states:Velocity",
+    "freeform": "regcli.models.states:Displacement",
+    "composed": "regcli.models.states:Composed",
+}
 ADJOINTS: Table = {
     "gn-ift": "regcli.solve.adjoint:GaussNewtonIFT",
     "ift": "regcli.solve.adjoint:IFT",
@@ -47,6 +58,22 @@ NETWORKS: Table = {
     "lku": "regcli.nets.lku:LKU",
     "unet-e": "regcli.nets.encoders:UNetEncoders",
     "lku-e": "regcli.nets.encoders:LKUEncoders",
+}
+UPDATES: Table = {
+    "update": "regcli.nets.update:UpdateNet",
+    "guided": "regcli.nets.update:GuidedNet",
+    "update-full": "regcli.nets.update:FullUpdateNet",
+    "voxelmorph": "regcli.nets.update:UpdateNet:inputs=2",
+    "voxelmorph-full": "regcli.nets.update:FullUpdateNet:inputs=2",
+    "gradirn": "regcli.nets.recurrent:GradientNet",
+    "riir": "regcli.nets.recurrent:RecurrentNet",
+}
+LEARNERS: Table = {
+    "deq": "regcli.train.learners:Equilibrium",
+    "unroll": "regcli.train.learners:Unrolled",
+    "voxelmorph": "regcli.train.learners:Unrolled:steps=1:levels=1:network=voxelmorph",
+    "gradirn": "regcli.train.learners:Unrolled:levels=3:network=gradirn",
+    "riir": "regcli.train.learners:Unrolled:steps=6:levels=1:network=riir:rising=10",
 }
 
 
@@ -62,7 +89,7 @@ def build(table: Table, spec: str) -> Any:
     """
     name, values = parse(table, spec)
     target, options = resolve(table, name)
-    fields = [f.name for f in dataclasses.fields(target) if f.name not in options]
+    fields = {f.name: f for f in dataclasses.fields(target) if f.name not in options}
     hints = get_type_hints(target)
     for option, text in values.items():
         if option not in fields:
@@ -70,7 +97,8 @@ def build(table: Table, spec: str) -> Any:
             raise RecipeError(
                 f"'{spec}': '{name}' has no option '{option}'.", f"For {name}, {known}."
             )
-        options[option] = _convert(text, hints[option], spec)
+        zero = "zero" in fields[option].metadata
+        options[option] = _convert(text, hints[option], spec, zero=zero)
     return target(**options)
 
 
@@ -98,17 +126,20 @@ def parse(table: Table, spec: str) -> tuple[str, dict[str, str]]:
 def resolve(table: Table, name: str) -> tuple[Any, dict[str, Any]]:
     """The class or function behind a name of the table, and the options that the name fixes."""
     module, attribute, *fixed = table[name].split(":")
-    options = dict(part.split("=") for part in fixed)
+    pairs = [part.split("=") for part in fixed]
+    options = {name: int(value) if value.isdigit() else value for name, value in pairs}
     return getattr(importlib.import_module(module), attribute), options
 
 
-def _convert(text: str, kind: Any, spec: str) -> Any:
+def _convert(text: str, kind: Any, spec: str, *, zero: bool) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         value = kind(text)
-        if kind in (int, float) and not 0 < value < math.inf:  # every number is a size or a weight
-            raise RecipeError(f"'{spec}': {text} is not a positive number.", "Give one above 0.")
+        # every number is a size or a weight
+        if kind in (int, float) and not (0 < value < math.inf or (zero and value == 0)):
+            least = "0 or more" if zero else "above 0"
+            raise RecipeError(f"'{spec}': {text} is not a positive number.", f"Give one {least}.")
         return value
     except (ValueError, KeyError) as error:
         raise RecipeError(

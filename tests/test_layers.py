@@ -14,7 +14,7 @@ ops
 image
 transforms energy nets solve warp
 models io evaluate
-choice machine
+check choice machine
 pipeline
 commands
 train batch

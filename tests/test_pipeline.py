@@ -7,11 +7,12 @@ import pytest
 import torch
 from weightfiles import NARROW, WIDE, write_weights
 
+from regcli.check import Masks
 from regcli.errors import InputError
 from regcli.image import Image, Space, rearrange, transform_points
 from regcli.models.registration import Watch
 from regcli.ops.jacobian import digital_determinants
-from regcli.pipeline import CROSS, SAME, Masks, register
+from regcli.pipeline import CROSS, SAME, register
 from regcli.recipe import RegisterRecipe
 from regcli.warp import Warp
 

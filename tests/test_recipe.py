@@ -24,6 +24,9 @@ FULL = RegisterRecipe(
     device="cpu",
     threads=2,
 )
+STEPS = RegisterRecipe(
+    model="deq", transform="freeform", solver="anderson:memory=5", diagnose=True, iterations=(96,)
+)
 TOML = """
 model = "dio"
 weights = "some.safetensors"
@@ -50,7 +53,7 @@ def refuse(match, **values):
 
 
 def test_json_brings_back_the_same_recipe(tmp_path):
-    for recipe in (RegisterRecipe(), FULL):
+    for recipe in (RegisterRecipe(), FULL, STEPS):
         path = tmp_path / "regcli.json"
         path.write_text(json.dumps({"recipe": recipe.to_dict(), "version": "1"}))
         assert RegisterRecipe().with_values(recipes.read_recipe(path)) == recipe
@@ -64,9 +67,37 @@ def test_toml_gives_the_recipe_it_spells(tmp_path):
     assert RegisterRecipe().with_values(recipes.read_recipe(path)) == FULL
 
 
-def test_full_leaves_no_field_at_its_default():
+def test_the_recipes_here_leave_no_field_at_its_default():
     for field in dataclasses.fields(FULL):
-        assert getattr(FULL, field.name) != field.default, field.name
+        values = [getattr(recipe, field.name) for recipe in (FULL, STEPS)]
+        assert any(value != field.default for value in values), field.name
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"metric": ("ssd",)},
+        {"smoothness": 2.0},
+        {"regularizer": "diffusion:weight=0.2"},
+        {"levels": (2, 1)},
+    ],
+    ids=str,
+)
+def test_what_learned_steps_ignore_is_refused(values):
+    refuse(f"--{next(iter(values))} has no effect with --model deq", model="deq", **values)
+
+
+@pytest.mark.parametrize("values", [{"solver": "anderson"}, {"diagnose": True}], ids=str)
+@pytest.mark.parametrize("model", ["auto", "classical", "dio"])
+def test_what_only_learned_steps_know_is_refused_elsewhere(model, values):
+    refuse(f"--{next(iter(values))} has no effect with --model {model}", model=model, **values)
+
+
+def test_learned_steps_have_their_own_transforms_solvers_and_limits():
+    refuse("Choose from diffeo, freeform, composed", model="deq", transform="rigid")
+    refuse("Choose from picard, anderson, broyden", model="deq", solver="newton")
+    refuse("one number of --iterations", model="deq", iterations=(50, 20))
+    refuse("'composed' is not known", transform="composed")
 
 
 def test_values_replace_only_what_they_name():

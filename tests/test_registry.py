@@ -5,8 +5,11 @@ import pytest
 from regcli import registry
 from regcli.energy.base import Regularizer, Similarity
 from regcli.errors import RecipeError
+from regcli.models.iterative import step_network
+from regcli.models.states import State
 from regcli.solve.adjoint import Adjoint
 from regcli.solve.base import Solver
+from regcli.solve.fixedpoint import FixedPointSolver
 from regcli.transforms.base import Transform
 
 KINDS = {
@@ -15,6 +18,8 @@ KINDS = {
     "REGULARIZERS": Regularizer,
     "SOLVERS": Solver,
     "ADJOINTS": Adjoint,
+    "FIXED_POINTS": FixedPointSolver,
+    "STATES": State,
 }
 ENTRIES = [(table, name) for table in KINDS for name in getattr(registry, table)]
 
@@ -109,7 +114,35 @@ def test_truth_values_are_words():
     class Switch:
         on: bool = False
 
-    assert registry._convert("True", bool, "x") is True
-    assert registry._convert("false", bool, "x") is False
+    assert registry._convert("True", bool, "x", zero=False) is True
+    assert registry._convert("false", bool, "x", zero=False) is False
     with pytest.raises(RecipeError, match="'1' is not a bool"):
-        registry._convert("1", bool, "x")
+        registry._convert("1", bool, "x", zero=False)
+
+
+@pytest.mark.parametrize("name", registry.LEARNERS)
+def test_every_learner_has_a_network_and_takes_options(name):
+    recipe = registry.build(registry.LEARNERS, f"{name}:smoothness=2,labels=0")
+    assert recipe.smoothness == 2
+    assert recipe.labels == 0
+    step_network(recipe.network)
+
+
+def test_the_papers_mode_can_be_spelt():
+    spec = "deq:levels=1,steps=48,sigma=0,jacobian=0,network=update-full"
+    recipe = registry.build(registry.LEARNERS, spec)
+    assert (recipe.sigma, recipe.jacobian, recipe.steps) == (0, 0, 48)
+
+
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        ("deq:sigma=-1", "0 or more"),
+        ("deq:sigma=nan", "0 or more"),
+        ("deq:steps=0", "above 0"),
+    ],
+)
+def test_zero_is_a_number_where_it_means_something(spec, remedy):
+    with pytest.raises(RecipeError) as error:
+        registry.build(registry.LEARNERS, spec)
+    assert remedy in error.value.remedy

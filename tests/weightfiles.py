@@ -2,6 +2,7 @@
 
 import torch
 
+from regcli.models.iterative import step_network
 from regcli.models.weights import network
 from regcli.train.state import write_tensors
 
@@ -22,5 +23,24 @@ def write_weights(path, **facts):
     torch.manual_seed(0)
     said = FACTS | facts
     net = network("unet", FACTS["channels"])
+    write_tensors(path, net.state_dict(), {k: v for k, v in said.items() if v is not None})
+    return path
+
+
+STEP_FACTS = {
+    "model": "deq",
+    "network": "guided",
+    "spacing_mm": 4.0,
+    "levels": 2,
+    "steps": 8,
+    "sigma": 0.6,
+}
+
+
+def write_steps(path, **facts):
+    """A file of a network of steps that has learned nothing, but takes classical ones."""
+    torch.manual_seed(0)
+    said = STEP_FACTS | facts
+    net = step_network(said["network"])
     write_tensors(path, net.state_dict(), {k: v for k, v in said.items() if v is not None})
     return path

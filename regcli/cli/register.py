@@ -66,12 +66,14 @@ def register(
     ] = None,
     model: Annotated[
         str | None,
-        option("auto, classical, or dio: with learned features.", "NAME", panel=_WHAT),
+        option(
+            "auto, classical, dio (learned features) or deq (learned steps).", "NAME", panel=_WHAT
+        ),
     ] = None,
     weights: Annotated[
         str | None,
         option(
-            "Of the features: a name (regcli weights list) or a file.",
+            "Of dio or deq: a name (regcli weights list) or a file.",
             "NAME",
             panel=_WHAT,
             parser=weights_name,
@@ -111,6 +113,14 @@ def register(
     levels: Annotated[str | None, option("Shrink factors, like 4x2x1.", "NxN", panel=_HOW)] = None,
     tol: Annotated[
         float | None, option("Stop when a step gains less, relatively.", "X", panel=_HOW)
+    ] = None,
+    solver: Annotated[
+        str | None,
+        option("Of deq: picard (default), anderson or broyden.", "NAME", panel=_HOW),
+    ] = None,
+    diagnose: Annotated[
+        bool | None,
+        option("Of deq: say whether it ends in an equilibrium.", "", "--diagnose", panel=_HOW),
     ] = None,
     interp: Annotated[
         InterpolationName | None,
@@ -190,6 +200,8 @@ def register(
         "iterations": None if iterations is None else recipes.numbers("iterations", iterations),
         "levels": None if levels is None else recipes.numbers("levels", levels),
         "tol": tol,
+        "solver": solver,
+        "diagnose": diagnose,
         "interpolation": interp,
         "device": device,
         "threads": threads,
@@ -272,7 +284,7 @@ def _tell(report: dict[str, Any], verbosity: Verbosity) -> None:
         shape = "x".join(map(str, level["shape"]))
         end = "converged" if level["converged"] else "not converged"
         steps = f"{level['stage']} {shape}: {level['steps']} steps, {end}"
-        verbosity.say(f"{steps}, energy x {level['residuals'][-1]:.4f}", level=2)
+        verbosity.say(f"{steps}, {level['measure']} {level['residuals'][-1]:.4f}", level=2)
     similarity = report["similarity"]
     verbosity.say(
         f"{similarity['name']} {_steps(similarity)}, "
@@ -285,6 +297,8 @@ def _tell(report: dict[str, Any], verbosity: Verbosity) -> None:
             f"determinant {jacobian['min']:.2f} to {jacobian['max']:.2f}, "
             f"sdlogj {jacobian['sdlogj']:.2f}"
         )
+    if report["diagnosis"]:
+        verbosity.say(_certificate(report["diagnosis"]))
     inverse = report["inverse"]
     verbosity.say(
         f"inverse error {inverse['mean_mm']:.2g} mm mean, {inverse['max_mm']:.2g} mm max; "
@@ -309,3 +323,11 @@ def _steps(values: dict[str, Any], unit: str = "") -> str:
         for stage in ("before", "linear", "after")
     )
     return f"{before} -> {linear} linear -> {after}{unit}"
+
+
+def _certificate(diagnosis: dict[str, float]) -> str:
+    return (
+        f"spectral radius {diagnosis['spectral_radius']:.3f}, path independence "
+        f"{diagnosis['path_independence_voxels']:.2g} voxels, residual "
+        f"{diagnosis['residual_voxels']:.2g} (99 % below {diagnosis['p99_voxels']:.2g})"
+    )

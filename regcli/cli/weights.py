@@ -29,7 +29,7 @@ def weights() -> None:
 
 _TOLD = (
     *("model", "network", "channels", "spacing_mm", "gains", "smoothness"),
-    *("step", "best", "seconds"),
+    *("levels", "steps", "sigma", "step", "best", "seconds"),
 )
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from regcli.check import Masks
+from regcli.choice import state_and_solver
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.evaluate.report import GATES, parse_gate
 from regcli.image import Image
@@ -12,9 +14,14 @@ from regcli.io.affines import read_affine
 from regcli.io.nifti import ImageFile, read_header, read_image
 from regcli.io.points import Points, PointSpace, read_points
 from regcli.machine import check_threads
-from regcli.pipeline import Masks
 from regcli.recipe import INITS, RegisterRecipe
-from regcli.registry import LINEAR, REGULARIZERS, SIMILARITIES, TRANSFORMS, build
+from regcli.registry import (
+    LINEAR,
+    REGULARIZERS,
+    SIMILARITIES,
+    TRANSFORMS,
+    build,
+)
 
 NAMES = {
     "regcli": {
@@ -187,7 +194,10 @@ def check_options(job: Job) -> None:
 
 def _check_recipe(recipe: RegisterRecipe) -> None:
     """Build what the recipe names, so that a wrong option is found now."""
-    build(TRANSFORMS, recipe.transform)
+    if recipe.model == "deq":
+        state_and_solver(recipe)
+    else:
+        build(TRANSFORMS, recipe.transform)
     build(REGULARIZERS, recipe.regularizer)
     for spec in recipe.metric:
         if spec != "auto":

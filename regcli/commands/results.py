@@ -22,6 +22,7 @@ from regcli.io.files import read_whole
 from regcli.io.learn2reg import write_learn2reg
 from regcli.io.nifti import ImageFile, read_header, write_image
 from regcli.io.outputs import OutputFolder
+from regcli.models.equilibrium import STEPS
 from regcli.models.prepare import foreground
 from regcli.models.registration import Trace
 from regcli.ops.field import lengths
@@ -75,6 +76,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "jacobian": None if u is None else jacobian_summary(u, fixed.space, mask),
         "inverse": _inverse_report(result, mask),
         "solver": [_level(trace) for trace in result.traces],
+        "diagnosis": None if result.diagnosis is None else vars(result.diagnosis),
         "labels": labels_report(*inputs.labels, stages) if inputs.labels else None,
         "points": None
         if points is None
@@ -110,8 +112,15 @@ def _level(trace: Trace) -> dict[str, Any]:
         "shape": list(trace.shape),
         "steps": trace.solution.steps,
         "converged": trace.solution.converged,
+        "stopped": trace.solution.stopped,
+        "measure": _measure(trace),
         "residuals": trace.solution.residuals,
     }
+
+
+def _measure(trace: Trace) -> str:
+    """What the residuals of a level are."""
+    return "relative residual" if trace.stage == STEPS else "energy x"
 
 
 def _inverse_report(result: Result, mask: Tensor) -> dict[str, float]:
@@ -243,7 +252,7 @@ def log_text(report: dict[str, Any], result: Result) -> str:
         s = trace.solution
         lines.append(
             f"{trace.stage} level {trace.level} {'x'.join(map(str, trace.shape))}: "
-            f"{s.steps} steps, {s.stopped}, energy x {s.residuals[-1]:.4f}"
+            f"{s.steps} steps, {s.stopped}, {_measure(trace)} {s.residuals[-1]:.4f}"
         )
     lines += [f"warning: {w}" for w in report["warnings"]]
     lines.append(f"seconds: {report['seconds']}")

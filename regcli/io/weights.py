@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from regcli.errors import WeightsError
 
 DEFAULT = "dio-brain"  # what --model auto and dio take where no --weights are given
+DEFAULT_STEPS = "deq-brain"  # what --model deq takes
 FACTS = "facts"  # of a file's header: JSON of all that is known about the weights but their values
 _HERE = Path(__file__).parents[1]
 # a wheel carries them inside the package, a checkout beside it

@@ -157,6 +157,19 @@ class Registration:
         assert space is not None
         return y, space, traces
 
+    def extended(self, y: Tensor, space: Space, box: Box) -> Tensor:
+        """The displacement that `run` found on the grid that its images were cut from.
+
+        Args:
+            y: What `run` gave.
+            space: Its grid.
+            box: Where the fixed image was cut from.
+
+        Returns:
+            (1, 3, I, J, K), voxels of box.space.
+        """
+        return self.transform.extend(self.transform.resize(y, space, box.part), box)
+
 
 def region(fixed: Prepared, moving: Prepared, affine: Tensor) -> Box:
     """The box of the fixed grid where either image shows anything that counts, and a margin.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from regcli.errors import RegcliError, WeightsError
 from regcli.models.trust import Volumes
@@ -66,17 +67,17 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
         smoothness = float(facts.get("smoothness", 1.0))
         channels = int(facts["channels"])
         if not 1 < channels <= _MOST_CHANNELS:
-            raise _damaged(name)
+            raise damaged(name)
         net = network(str(facts["network"]), channels)
     except (KeyError, TypeError, ValueError, RegcliError) as error:
-        raise _damaged(name) from error
+        raise damaged(name) from error
     types = {len(usual.means), len(usual.deviations)}
     fits = FINEST_MM < spacing_mm < COARSEST_MM and len(gains) == _LEVELS and min(gains) >= 0
     fits &= smoothness > 0
     numbers = (smoothness, *gains, *usual.means, *usual.deviations)
     if not fits or types != {net.channels - 1} or not all(map(math.isfinite, numbers)):
-        raise _damaged(name)
-    _fill(net, values, name)
+        raise damaged(name)
+    fill(net, values, name)
     return Learned(name, sha256, net.eval(), spacing_mm, gains, usual, smoothness)
 
 
@@ -95,7 +96,12 @@ def network(spec: str, channels: int) -> FeatureNet:
     return target(channels, **options)
 
 
-def _fill(net: FeatureNet, values: dict[str, np.ndarray], name: str) -> None:
+def fill(net: nn.Module, values: dict[str, np.ndarray], name: str) -> None:
+    """Give a network the values of a file.
+
+    Raises:
+        WeightsError: If they are not its.
+    """
     own = net.state_dict()
     if own.keys() < {key.partition(".")[2] for key in values}:
         raise WeightsError(
@@ -107,11 +113,12 @@ def _fill(net: FeatureNet, values: dict[str, np.ndarray], name: str) -> None:
         for key, value in values.items()
     )
     if not same:
-        raise _damaged(name)
+        raise damaged(name)
     net.load_state_dict({key: torch.from_numpy(value) for key, value in values.items()})
 
 
-def _damaged(name: str) -> WeightsError:
+def damaged(name: str) -> WeightsError:
+    """What to say of a file whose values and header do not belong together."""
     return WeightsError(
         f"The weights '{name}' are damaged: their values do not fit what the header says.",
         "Use the original file, or train again.",

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regcli.ops.kernels import reference
 from regcli.ops.match import exact_squares
 from regcli.ops.sample import sample, scatter
 
@@ -15,13 +16,21 @@ def carry(image: Tensor, displacement: Tensor) -> Tensor:
     torch's own sampling runs on one core, and holds as much memory as the volumes once more.
 
     Args:
-        image: (1, C, I, J, K) float32.
+        image: (1, C, I, J, K); float64 takes torch's own way, which can be derived twice.
         displacement: u, (1, 3, I, J, K) voxels.
 
     Returns:
         (1, C, I, J, K).
     """
+    if image.dtype == torch.float64:
+        eye = torch.eye(3, 4, dtype=torch.float64, device=image.device)
+        return reference.linear(image, reference.positions(eye, displacement, _shape(displacement)))
     return _Carried.apply(image, displacement)
+
+
+def _shape(field: Tensor) -> tuple[int, int, int]:
+    i, j, k = field.shape[2:]
+    return i, j, k
 
 
 class _Carried(torch.autograd.Function):

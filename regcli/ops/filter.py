@@ -1,4 +1,4 @@
-"""Separable smoothing: Gaussians and window sums."""
+"""Separable filters: Gaussians, window sums and central differences."""
 
 import math
 
@@ -12,6 +12,7 @@ from regcli.ops.kernels.cpu.memory import empty
 from regcli.ops.kernels.cpu.slabs import run
 
 Triple = tuple[float, float, float]
+Taps = tuple[Tensor, Tensor, Tensor]
 
 
 def gaussian(image: Tensor, sigma: float | Triple) -> Tensor:
@@ -29,7 +30,7 @@ def gaussian(image: Tensor, sigma: float | Triple) -> Tensor:
     taps = [
         _gaussian_taps(s if n > 1 else 0.0) for s, n in zip(sigmas, image.shape[2:], strict=True)
     ]
-    return _separable(image, taps, replicate=True)
+    return separable(image, (taps[0], taps[1], taps[2]))
 
 
 def box_sum(image: Tensor, radius: int) -> Tensor:
@@ -43,22 +44,38 @@ def box_sum(image: Tensor, radius: int) -> Tensor:
         (B, C, I, J, K).
     """
     taps = [torch.ones(2 * radius + 1 if n > 1 else 1) for n in image.shape[2:]]
-    return _separable(image, taps, replicate=False)
+    return separable(image, (taps[0], taps[1], taps[2]), replicate=False)
 
 
-def _gaussian_taps(sigma: float) -> Tensor:
-    radius = math.ceil(3 * sigma)
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
-    return (taps / taps.sum()).to(torch.float32)
+def gradient(image: Tensor) -> Tensor:
+    """Central differences along each axis, one-sided at the edges.
+
+    Args:
+        image: (B, 1, I, J, K).
+
+    Returns:
+        (B, 3, I, J, K).
+    """
+    return reference.gradient(image)[:, 0]
 
 
-def _separable(image: Tensor, taps: list[Tensor], replicate: bool) -> Tensor:
+def separable(image: Tensor, taps: Taps, *, replicate: bool = True) -> Tensor:
+    """A filter along each axis.
+
+    Args:
+        image: (B, C, I, J, K).
+        taps: An odd number of weights per axis.
+        replicate: Whether the edge is repeated outside; else nothing lies there.
+
+    Returns:
+        (B, C, I, J, K).
+    """
     i, j, k = taps
     where = body(image)
     if where == "cuda":
-        return cuda("filter").separable(image, (i, j, k), replicate)
+        return cuda("filter").separable(image, taps, replicate)
     if where == "torch":
-        return reference.separable(image, (i, j, k), replicate)
+        return reference.separable(image, taps, replicate)
     stack = image.to(torch.float32).reshape(-1, *image.shape[2:]).contiguous()
     once, out = empty(*image.shape[2:]).numpy(), empty(*stack.shape)
     planes, tj, tk, ti = image.shape[2], j.numpy(), k.numpy(), i.numpy()
@@ -66,3 +83,9 @@ def _separable(image: Tensor, taps: list[Tensor], replicate: bool) -> Tensor:
         run(loops.within_planes, planes, volume.numpy(), tj, tk, replicate, once)
         run(loops.across_planes, planes, once, ti, replicate, smooth.numpy())
     return out.reshape(image.shape)
+
+
+def _gaussian_taps(sigma: float) -> Tensor:
+    radius = math.ceil(3 * sigma)
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
+    return (taps / taps.sum()).to(torch.float32)

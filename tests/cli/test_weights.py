@@ -79,5 +79,6 @@ def test_wrong_weights_are_refused_before_any_computing(run, brain, scans, tmp_p
     assert run(*pair, *out, "--weights", "knee").fails(3, "knee", "dio-brain")
     assert run(*pair, *out, "--weights", scans.fixed).fails(3, "weights")
     assert run(*pair, *out, "--model", "classical", "--weights", brain).fails(2, "--weights")
-    assert run(*pair, *out, "--model", "deq").fails(2, "deq")
+    assert run(*pair, *out, "--model", "vit").fails(2, "vit", "deq")
+    assert run(*pair, *out, "--model", "deq", "--weights", brain).fails(3, "model 'dio'")
     assert not (tmp_path / "out").exists()

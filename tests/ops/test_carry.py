@@ -33,6 +33,13 @@ def test_values_and_gradients_are_those_of_torch(shape):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
+def test_float64_carries_like_float32_and_can_be_derived_twice():
+    image, u, _ = inputs((5, 4, 6), 1)
+    torch.testing.assert_close(carry(image.double(), u.double()).float(), carry(image, u))
+    image, u = image.double().requires_grad_(), u.double().requires_grad_()
+    assert torch.autograd.gradgradcheck(carry, (image, u))
+
+
 def test_what_needs_no_gradient_gets_none():
     image, u, v = inputs((5, 7, 6))
     carry(image, u.requires_grad_()).backward(v)

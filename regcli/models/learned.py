@@ -1,0 +1,226 @@
+"""LearnedForce: what a network says a displacement lacks; zero at the network's equilibrium."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regcli.image import Space
+from regcli.models.features import working_grid
+from regcli.models.pyramid import Prepared
+from regcli.nets.update import Memory, StepNet
+from regcli.ops.carry import carry
+from regcli.ops.correlation import correlation_derivatives
+from regcli.ops.filter import box_sum, gaussian, gradient
+from regcli.ops.histogram import moments
+from regcli.ops.sample import sample
+from regcli.ops.smooth import smoothed
+from regcli.ops.totals import total
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+_RADIUS, _FLAT = 2, 1e-2  # of windows; share of the image's variance that flat ones have
+_SHOWN, _CLOSE = 0.1, 2  # of the intensity range; voxels
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A pair on one level's grid, as a network sees it.
+
+    Attributes:
+        space: The grid, isotropic, along the axes of the fixed image.
+        fixed: (1, 1, I, J, K) in [0, 1].
+        moving: (1, 1, I, J, K), carried by the affine.
+    """
+
+    space: Space
+    fixed: Tensor
+    moving: Tensor
+
+    @property
+    def start(self) -> Tensor:
+        """No displacement, (1, 3, I, J, K)."""
+        return self.fixed.new_zeros(1, 3, *self.space.shape)
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """Of the moving image, (1, 3, I, J, K)."""
+        return gradient(self.moving)
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """(1, 1, I, J, K): 1 in and close to what the fixed image shows, else 0.
+
+        Noise around a head shows nothing, but a map that blurs it makes images more alike.
+        """
+        inside = gaussian(self.fixed, 1.0) > _SHOWN
+        return (box_sum(inside.to(self.fixed), _CLOSE) > 0).to(self.fixed)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedForce:
+    """f(u) = g(u) - u, where g(u) = G (u + net(fixed, moving o u, u)) and G smooths a little.
+
+    The moving image itself is moved by the whole displacement at every call. Smoothing within g
+    damps what the images do not decide, without which plain iteration drifts.
+
+    Attributes:
+        net: One that remembers nothing and takes all levels for the same.
+        view: The pair.
+        sigma: Of G, voxels; 0 for the paper's map, g(u) = u + net(...).
+        autocast: Of the network's precision.
+
+    Source: Zhang et al., DEQReg, MICCAI 2025.
+    """
+
+    net: StepNet
+    view: View
+    sigma: float
+    autocast: Autocast = nullcontext
+
+    def onward(self, u: Tensor) -> Tensor:
+        """g(u): (1, 3, I, J, K) to the same, voxels."""
+        return advance(self.net, self.view, u, sigma=self.sigma, autocast=self.autocast)[0]
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """f(u), (1, 3, I, J, K) voxels."""
+        return self.onward(u) - u
+
+
+def advance(
+    net: StepNet,
+    view: View,
+    u: Tensor,
+    level: int = 0,
+    memory: Memory = (),
+    *,
+    sigma: float,
+    autocast: Autocast = nullcontext,
+) -> tuple[Tensor, Memory]:
+    """A step of a network and what it remembers.
+
+    Args:
+        net: Whose.
+        view: The pair.
+        u: Displacement, (1, 3, I, J, K) voxels.
+        level: 0 is the coarsest.
+        memory: What the last step on this level gave.
+        sigma: Of the smoothing of what comes of it, voxels.
+        autocast: Of the network's precision.
+    """
+    moved = carry(view.moving, u)
+    seen = [view.fixed, moved, u]
+    if net.sense == "derived":
+        seen.append(_slopes(view, moved, u))
+    elif net.sense != "none":
+        newton = net.sense == "newton"
+        seen.append(_slopes(view, moved.detach(), u.detach(), newton=newton))
+    with autocast():
+        step, memory = net(torch.cat(seen, dim=1), level, memory)
+    return smoothed(u + step.to(u.dtype), sigma), memory
+
+
+def march(
+    net: StepNet,
+    levels: list[View],
+    steps: int,
+    sigma: float,
+    autocast: Autocast = nullcontext,
+) -> Iterator[Tensor]:
+    """Plain steps on every level, from no displacement, with a graph if that is wanted.
+
+    Args:
+        net: Whose.
+        levels: Coarse to fine.
+        steps: On each.
+        sigma: Of the smoothing after every step, voxels.
+        autocast: Of the network's precision.
+
+    Yields:
+        The displacement after each step on the finest level, (1, 3, I, J, K) voxels.
+    """
+    u, memory = levels[0].start, ()
+    for level, view in enumerate(levels):
+        if level:
+            u, memory = transferred(u, levels[level - 1].space, view.space), ()
+        for _ in range(steps):
+            u, memory = advance(net, view, u, level, memory, sigma=sigma, autocast=autocast)
+            if level == len(levels) - 1:
+                yield u
+
+
+def _slopes(view: View, moved: Tensor, u: Tensor, *, newton: bool = False) -> Tensor:
+    """Of 1 - local correlation in windows of 5 voxels, by the displacement: (1, 3, I, J, K).
+
+    With `newton`, the damped step by which each voxel alone would lower it, voxels.
+    """
+    floor = _FLAT * moments(view.fixed, view.shown)[1]
+    _, slope, curvature = correlation_derivatives(view.fixed, moved, view.shown, _RADIUS, floor)
+    gradient = carry(view.gradient, u)
+    if not newton:
+        return slope * gradient
+    blunt = curvature * gradient.square().sum(dim=1, keepdim=True)
+    # of what is shown: empty background must not matter
+    usual = total(blunt * view.shown) / total(view.shown).clamp(min=1)
+    return -slope * gradient / (blunt + usual.to(blunt).clamp(min=1e-9))
+
+
+def views(
+    fixed: Prepared,
+    moving: Prepared,
+    affine: Tensor,
+    *,
+    spacings_mm: tuple[float, ...],
+    multiple: int,
+) -> list[View]:
+    """A pair on isotropic grids that cover the fixed image.
+
+    Args:
+        fixed: Image.
+        moving: Image.
+        affine: (4, 4) fixed world to moving world: the moving image is carried by it.
+        spacings_mm: Voxel sizes, coarse to fine.
+        multiple: Of the network.
+    """
+    still, out = torch.eye(4, dtype=torch.float64), []
+    for spacing in spacings_mm:
+        grid = working_grid(fixed.space, spacing, multiple)
+        # masks weigh losses, and a network of steps has none
+        images = (replace(image, weight=None) for image in (fixed, moving))
+        seen = (i.onto(grid, m) for i, m in zip(images, (still, affine), strict=True))
+        # what an image does not cover shows nothing
+        one, other = (s.data if s.weight is None else s.data * s.weight for s in seen)
+        out.append(View(grid, one, other))
+    return out
+
+
+def transferred(field: Tensor, old: Space, new: Space) -> Tensor:
+    """A field in voxels on another grid along the same axes; outside, that of the nearest edge.
+
+    Args:
+        field: (1, 3, I, J, K), displacement or velocity, in voxels of `old`.
+        old: Its grid.
+        new: Of the result.
+
+    Returns:
+        (1, 3, i, j, k), voxels of `new`.
+    """
+    change = torch.linalg.inv(old.affine) @ new.affine
+    ratios = [a / b for a, b in zip(old.spacing, new.spacing, strict=True)]
+    moved = sample(field, matrix=change[:3], shape=new.shape)
+    return (moved * torch.tensor(ratios).to(moved).view(1, 3, 1, 1, 1)).contiguous()
+
+
+def spacings(finest_mm: float, levels: int) -> tuple[float, ...]:
+    """Voxel sizes of levels, coarse to fine, each half of the one before."""
+    return tuple(finest_mm * 2.0**n for n in reversed(range(levels)))
+
+
+def rms(field: Tensor) -> Tensor:
+    """Root mean square length of the vectors of a field, voxels: ()."""
+    return field.norm() / math.sqrt(field.numel() / 3)

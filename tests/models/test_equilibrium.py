@@ -1,0 +1,227 @@
+"""Registration by steps, from images and weights to a displacement, on every kind of grid."""
+
+from pathlib import Path
+
+import phantoms
+import pytest
+import torch
+from safetensors.torch import load_file
+from weightfiles import STEP_FACTS, write_steps, write_weights
+
+from regcli import choice
+from regcli.check import Masks
+from regcli.errors import InputError, RecipeError, WeightsError
+from regcli.image import Image, Space
+from regcli.models.registration import Watch
+from regcli.ops.jacobian import least_determinant
+from regcli.pipeline import register
+from regcli.recipe import RegisterRecipe
+from regcli.registry import FIXED_POINTS, STATES
+from regcli.train.state import write_tensors
+
+GRID = Space((30, 32, 28), torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])).double())
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return str(write_steps(tmp_path_factory.mktemp("weights") / "steps.safetensors"))
+
+
+def recipe(weights, **changes):
+    return RegisterRecipe(model="deq", weights=weights, init="none", **changes)
+
+
+def error_mm(result, pair):
+    """Mean distance of where the map takes points of the brain from where they belong."""
+    wanted = pair.phi(pair.points)
+    return float((result.warp(pair.points) - wanted).norm(dim=1).mean())
+
+
+def test_it_finds_the_map_on_every_grid(space, weights):
+    """Steps that have learned nothing are those of demons: they find half of a map this fine."""
+    pair = phantoms.pair(space, linear=False)
+    start = float((pair.phi(pair.points) - pair.points).norm(dim=1).mean())
+    spacing = 0.7 * min(space.spacing)
+    file = write_steps(Path(weights).with_name("here.safetensors"), spacing_mm=spacing)
+    result = register(pair.fixed, pair.moving, recipe(str(file)))
+    assert error_mm(result, pair) < 0.6 * start
+    assert result.weights is not None and result.weights[0] == "here"
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_transforms_agree_and_only_freeform_may_fold(weights, name):
+    pair = phantoms.pair(GRID, linear=False)
+    free = register(pair.fixed, pair.moving, recipe(weights, transform="freeform"))
+    found = register(pair.fixed, pair.moving, recipe(weights, transform=name))
+    u, v = (r.warp.displacement for r in (found, free))
+    assert float((u - v).norm(dim=1).mean()) < 1.0  # mm, a quarter of a voxel
+    if name != "freeform":
+        assert float(least_determinant(GRID.vectors_to_voxel(u)).min()) > 0
+
+
+@pytest.mark.parametrize("name", FIXED_POINTS)
+def test_solvers_agree(weights, name):
+    pair = phantoms.pair(GRID, linear=False)
+    plain = register(pair.fixed, pair.moving, recipe(weights, iterations=(200,), tol=1e-4))
+    found = register(
+        pair.fixed, pair.moving, recipe(weights, iterations=(200,), tol=1e-4, solver=name)
+    )
+    u, v = (r.warp.displacement for r in (found, plain))
+    assert float((u - v).norm(dim=1).mean()) < 0.5
+    trace = found.traces[-1].solution
+    assert len(trace.residuals) == trace.steps <= 200
+
+
+def test_an_image_in_other_millimetres_and_axes_gives_the_same_map(weights):
+    """The same pair stored with flipped and permuted axes."""
+    pair = phantoms.pair(GRID, linear=False)
+    wanted = register(pair.fixed, pair.moving, recipe(weights)).warp(pair.points)
+
+    def turned(image):
+        change = torch.tensor(
+            [[0.0, -1, 0, image.space.shape[0] - 1], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+        ).double()
+        # new index (a, b, c) is old (I - 1 - b, c, a)
+        i, j, k = image.space.shape
+        data = image.data.flip(1).permute(0, 3, 1, 2).contiguous()
+        return Image(data, Space((k, i, j), image.space.affine @ change))
+
+    found = register(turned(pair.fixed), turned(pair.moving), recipe(weights)).warp(pair.points)
+    assert float((found - wanted).norm(dim=1).max()) < 0.05
+
+
+def test_networks_made_for_some_steps_take_just_them(tmp_path):
+    pair = phantoms.pair(GRID, linear=False)
+    file = write_steps(tmp_path / "u.safetensors", model="unroll", steps=3, levels=3)
+    found = register(pair.fixed, pair.moving, recipe(str(file)))
+    assert [t.solution.steps for t in found.traces] == [3, 3, 3]
+    assert not any(t.solution.converged for t in found.traces)
+    assert any("made for 3 (unroll)" in note for note in found.notes)
+    longer = register(pair.fixed, pair.moving, recipe(str(file), iterations=(5,)))
+    assert [t.solution.steps for t in longer.traces] == [5, 5, 5]
+    for option, value in (("solver", "anderson"), ("tol", 1e-4), ("diagnose", True)):
+        with pytest.raises(RecipeError, match=f"--{option} has no effect with the weights u"):
+            register(pair.fixed, pair.moving, recipe(str(file), **{option: value}))
+
+
+def test_every_level_of_a_network_has_its_own_weights(tmp_path):
+    pair = phantoms.pair(GRID, linear=False)
+    said = {"model": "gradirn", "network": "gradirn", "levels": 3, "steps": 2}
+    file = write_steps(tmp_path / "g.safetensors", **said)
+    values, lengths = load_file(file), []
+    for rates in ([0.0, 0.0, 0.0], [0.0, 0.0, 0.3], [0.3, 0.0, 0.0]):
+        values["rates"] = torch.tensor(rates)
+        write_tensors(file, values, STEP_FACTS | said)
+        found = register(pair.fixed, pair.moving, recipe(str(file), transform="freeform"))
+        lengths.append(float(found.warp.displacement.norm(dim=1).mean()))
+    assert lengths[0] < 0.01 < min(lengths[1:])
+    assert lengths[1] != lengths[2]
+
+
+@pytest.mark.parametrize("model", ["deq", "unroll"])
+def test_steps_that_lead_nowhere_are_an_error_of_the_weights(tmp_path, model):
+    pair = phantoms.pair(GRID, linear=False)
+    file = write_steps(tmp_path / "n.safetensors", model=model)
+    values = load_file(file)
+    values["rate"] = values["rate"] * 1e38
+    write_tensors(file, values, STEP_FACTS | {"model": model})
+    with pytest.raises(WeightsError, match=r"no number|out of the image"):
+        register(pair.fixed, pair.moving, recipe(str(file)))
+
+
+def test_what_a_mask_leaves_out_is_seen_all_the_same(weights):
+    pair = phantoms.pair(GRID, linear=False)
+    mask = torch.ones_like(pair.fixed.data)
+    mask[:, 10:16, 12:18, 10:16] = 0
+    plain = register(pair.fixed, pair.moving, recipe(weights))
+    found = register(pair.fixed, pair.moving, recipe(weights), masks=Masks(fixed=mask))
+    gap = (found.warp.displacement - plain.warp.displacement).norm(dim=1)
+    assert float(gap.mean()) < 0.3  # mm; a black hole would be registered
+    assert any("Masks count in the linear stage alone" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["gradirn", "riir", "voxelmorph"])
+def test_every_kind_of_network_of_steps_registers(tmp_path, name):
+    pair = phantoms.pair(GRID, linear=False)
+    levels = 3 if name == "gradirn" else 1
+    file = write_steps(
+        tmp_path / "b.safetensors", model=name, network=name, levels=levels, steps=2, sigma=0.0
+    )
+    found = register(pair.fixed, pair.moving, recipe(str(file)))
+    assert bool(found.warp.displacement.isfinite().all())
+
+
+def test_the_certificate_tells_an_equilibrium_from_a_stop_on_the_way(weights):
+    pair = phantoms.pair(GRID, linear=False)
+    many, few = (
+        register(pair.fixed, pair.moving, recipe(weights, iterations=(n,), diagnose=True))
+        for n in (60, 2)
+    )
+    assert many.diagnosis.residual_voxels < 0.2 * few.diagnosis.residual_voxels
+    assert many.diagnosis.path_independence_voxels < few.diagnosis.path_independence_voxels
+    assert 0.5 < many.diagnosis.spectral_radius < 1.1
+    assert many.diagnosis.p99_voxels >= many.diagnosis.residual_voxels
+    assert register(pair.fixed, pair.moving, recipe(weights)).diagnosis is None
+
+
+def test_a_time_limit_leaves_the_best_so_far(weights):
+    pair = phantoms.pair(GRID, linear=False)
+    watch = Watch(lambda stage, share: None, deadline=0.0)
+    found = register(pair.fixed, pair.moving, recipe(weights), watch=watch)
+    assert found.stopped == "time"
+    assert any("time limit" in warning for warning in found.warnings)
+
+
+def test_progress_only_rises(weights):
+    shares = []
+    watch = Watch(lambda stage, share: shares.append(share) if stage == "deq" else None)
+    pair = phantoms.pair(GRID, linear=False)
+    register(pair.fixed, pair.moving, recipe(weights), watch=watch)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.1 and shares[-1] == 1
+
+
+def test_other_contrasts_are_warned_of(weights):
+    pair = phantoms.pair(GRID, linear=False, contrast="cross")
+    found = register(pair.fixed, pair.moving, recipe(weights))
+    assert any("different contrasts" in warning for warning in found.warnings)
+
+
+def test_a_slice_and_sums_of_maps_that_have_none_are_refused(weights):
+    flat = Space((40, 44, 1), torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])).double())
+    pair = phantoms.pair(flat, linear=False)
+    with pytest.raises(InputError, match="3-D"):
+        register(pair.fixed, pair.moving, recipe(weights))
+    with pytest.raises(RecipeError, match="adds states"):
+        choice.steps(recipe(weights, transform="composed", solver="anderson"), GRID)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"levels": 0},
+        {"steps": 0},
+        {"sigma": -1.0},
+        {"sigma": float("nan")},
+        {"spacing_mm": 0.0},
+        {"network": "nothing"},
+        {"network": "update"},
+        {"levels": None},
+        {"levels": float("inf")},
+    ],
+    ids=str,
+)
+def test_weights_whose_header_does_not_fit_are_damaged(tmp_path, facts):
+    file = write_steps(tmp_path / "w.safetensors")
+    said = {k: v for k, v in (STEP_FACTS | facts).items() if v is not None}
+    write_tensors(file, load_file(file), said)
+    with pytest.raises(WeightsError, match="damaged"):
+        choice.steps(recipe(str(file)), GRID)
+
+
+def test_weights_of_features_are_not_those_of_steps(tmp_path):
+    file = write_weights(tmp_path / "f.safetensors")
+    with pytest.raises(WeightsError, match="model 'dio'"):
+        choice.steps(recipe(str(file)), GRID)
+    with pytest.raises(WeightsError, match="model 'deq'"):
+        choice.load(str(write_steps(tmp_path / "s.safetensors")))
