@@ -76,7 +76,8 @@ def learn(
     end = time.process_time() + seconds  # whatever else the machine does
     watch = Watch(lambda: time.process_time() < end, console.print, lambda name, share: None)
     facts = {"channels": CHANNELS, "network": plan.network}
-    return train([task], facts, plan, run, watch, read_weights(start) if start else None)
+    begun = read_weights(start) if start else None
+    return train([task], lambda: network(plan.network, CHANNELS), facts, plan, run, watch, begun)
 
 
 def score(name: str, weights: Path | None, subjects: Subjects, plan: TrainPlan) -> dict[str, Any]:

@@ -8,14 +8,17 @@ import typer
 
 from regcli.cli.common import Verbosity, folder, option, print_paths, progress, weights_name
 from regcli.errors import RecipeError
+from regcli.registry import LEARNERS, parse
 
 EXAMPLES = """Examples:
 
   regcli train labels/ --synth -o run/
 
-  regcli train OASIS_dataset.json -o run/ --max-time 3600
+  regcli train labels/ --synth --model deq -o run/ --max-time 3600
 
   regcli train OASIS_dataset.json -o run/ --resume
+
+Models take options: --model deq:steps=48,levels=1,sigma=0,jacobian=0 and so on.
 
 DATA is a folder of images with labels/, keypoints/ and masks/ beside it,
 a CSV (image,labels,points,mask,split,name), or a Learn2Reg *_dataset.json.
@@ -23,7 +26,6 @@ a CSV (image,labels,points,mask,split,name), or a Learn2Reg *_dataset.json.
 Files in RUN: last and best.safetensors, card.md, train.csv, train.json,
 loss.png. A run that was killed goes on with --resume, as if nothing had been."""
 
-ModelName = Literal["dio"]
 NetworkName = Literal["unet", "lku", "unet-e", "lku-e"]
 Precision = Literal["auto", "fp32", "bf16"]
 _WHAT, _HOW, _RUN = "What to learn", "How to learn", "How to run"
@@ -37,10 +39,14 @@ def train(
     synth: Annotated[
         bool, option("Draw images from the label maps.", "", "--synth", panel=_WHAT)
     ] = False,
-    model: Annotated[ModelName, option("dio.", "NAME", panel=_WHAT)] = "dio",
+    model: Annotated[
+        str,
+        option("dio (default), deq, unroll, voxelmorph, gradirn or riir.", "NAME", panel=_WHAT),
+    ] = "dio",
     network: Annotated[
-        NetworkName, option("unet (default), lku, unet-e or lku-e.", "NAME", panel=_WHAT)
-    ] = "unet",
+        NetworkName | None,
+        option("Of dio: unet (default), lku, unet-e or lku-e.", "NAME", panel=_WHAT),
+    ] = None,
     start: Annotated[
         str | None,
         option(
@@ -57,26 +63,30 @@ def train(
         str | None, option("Cases to hold out; default a fifth.", "A,B", panel=_WHAT)
     ] = None,
     transform: Annotated[
-        str, option("diffeo (default) or freeform, in training.", "NAME", panel=_HOW)
-    ] = "diffeo",
+        str | None, option("Of dio: diffeo (default) or freeform.", "NAME", panel=_HOW)
+    ] = None,
     adjoint: Annotated[
-        str, option("gn-ift (default), ift, phantom:steps=K or jfb.", "NAME", panel=_HOW)
-    ] = "gn-ift",
+        str | None,
+        option("gn-ift (dio), phantom:steps=K,rate=X (deq), ift or jfb.", "NAME", panel=_HOW),
+    ] = None,
     warm_steps: Annotated[
-        int, option("Steps on the labels alone; default 6000.", "N", panel=_HOW, least=0)
-    ] = 6000,
+        int | None,
+        option("Of dio: on the labels alone; default 6000.", "N", panel=_HOW, least=0),
+    ] = None,
     steps: Annotated[
         int | None,
-        option("Steps through registrations; default 600.", "N", panel=_HOW, least=0),
+        option("Through registrations; default 600, not dio 3000.", "N", panel=_HOW, least=0),
     ] = None,
     epochs: Annotated[
         int | None, option("The same, in rounds of all cases.", "N", panel=_HOW, least=1)
     ] = None,
     batch: Annotated[int, option("Samples a step; default 1.", "N", panel=_HOW, least=1)] = 1,
-    warm_lr: Annotated[float, option("Learning rate; default 2e-3.", "X", panel=_HOW)] = 2e-3,
+    warm_lr: Annotated[
+        float | None, option("Of --warm-steps; default 2e-3.", "X", panel=_HOW)
+    ] = None,
     lr: Annotated[
-        float, option("Of steps through registrations; default 2e-4.", "X", panel=_HOW)
-    ] = 2e-4,
+        float | None, option("Of --steps; default 2e-4, not dio 3e-4.", "X", panel=_HOW)
+    ] = None,
     validate_every: Annotated[int, option("Steps; default 100.", "N", panel=_HOW, least=1)] = 100,
     seed: Annotated[int, option("Of everything random.", "N", panel=_HOW, least=0)] = 0,
     max_time: Annotated[
@@ -94,27 +104,33 @@ def train(
     quiet: Annotated[bool, option("Errors only.", "", "-q", "--quiet", panel=_RUN)] = False,
     no_progress: Annotated[bool, option("No bars.", "", "--no-progress", panel=_RUN)] = False,
 ) -> None:
-    """Train a feature network, and write weights that register --weights takes."""
+    """Train features or steps, and write weights that register --weights takes."""
     verbosity = Verbosity.of(quiet, verbose=False)
+    if model != "dio" and ":" not in model:
+        parse({"dio": "", **LEARNERS}, model)
     if steps is not None and epochs is not None:
         raise RecipeError("--steps and --epochs say the same.", "Give one of them.")
-    values: dict[str, Any] = {
+    of_dio = {
         "network": network,
+        "transform": transform,
+        "warm_steps": warm_steps,
+        "warm_rate": None if warm_lr is None else _positive("warm-lr", warm_lr),
+    }
+    values: dict[str, Any] = {
+        "model": model,
         "start": start or "",
         "spacing_mm": _positive("spacing", spacing),
         "shape": _shape(shape),
-        "warm_steps": warm_steps,
-        "steps": 600 if steps is None else steps,
-        "warm_rate": _positive("warm-lr", warm_lr),
-        "rate": _positive("lr", lr),
         "batch": batch,
-        "transform": transform,
-        "adjoint": adjoint,
         "seed": seed,
         "validate_every": validate_every,
         "device": device,
         "precision": precision,
     }
+    values |= _defaults(model, of_dio)
+    chosen = of_dio | {"steps": steps, "adjoint": adjoint}
+    chosen["rate"] = None if lr is None else _positive("lr", lr)
+    values |= {name: value for name, value in chosen.items() if value is not None}
 
     from regcli.train.plan import TrainPlan
     from regcli.train.run import TrainJob, train_files
@@ -135,6 +151,27 @@ def train(
     with progress(verbosity, bars=not no_progress) as show:
         best = train_files(job, show, verbosity.say)
     print_paths([str(best)])
+
+
+def _defaults(model: str, of_dio: dict[str, Any]) -> dict[str, Any]:
+    """Of what depends on the model.
+
+    Raises:
+        RecipeError: If the model takes none of the options for features, and some are given.
+    """
+    if model == "dio":
+        return {}
+    parse(LEARNERS, model)
+    for name, value in of_dio.items():
+        if value is not None:
+            flag = "warm-lr" if name == "warm_rate" else name.replace("_", "-")
+            raise RecipeError(
+                f"--{flag} has no effect with --model {model}.",
+                "Leave it out; options of a model are written as deq:steps=12,network=update-full.",
+            )
+    of_deq = model.partition(":")[0] == "deq"
+    adjoint = "phantom:steps=2,rate=1" if of_deq else "unroll"
+    return {"steps": 3000, "rate": 3e-4, "adjoint": adjoint, "warm_steps": 0}
 
 
 def _positive(name: str, value: float) -> float:

@@ -22,6 +22,7 @@ _TYPES = (2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28)
 FIRST_OUTSIDE = 500  # codes from here on lie outside the brain
 _FLUID = 24  # around the brain, and thus partly outside a stripped one
 _NEAR_MM = 3
+_LEAST_CENTRES, _FITS = 8, 10  # of structures that say how two brains lie to each other
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,42 @@ class Anatomy:
         """(3,) float64 voxels: the brain's centre."""
         return self.brain[0, 0].nonzero().to(torch.float64).mean(dim=0)
 
+    @cached_property
+    def extent_mm(self) -> Tensor:
+        """(3,) float64: of the brain along each axis."""
+        inside = self.brain[0, 0].nonzero()
+        extent = (inside.amax(dim=0) - inside.amin(dim=0) + 1).to(torch.float64)
+        return extent * torch.tensor(self.space.spacing, dtype=torch.float64)
+
+    @cached_property
+    def centres(self) -> Tensor:
+        """(256, 3) float64 voxels: of what has each index in the brain; NaN where nothing has."""
+        index = torch.where(self.brain > 0, self.indices, 0)[0, 0].flatten().int()
+        count = torch.bincount(index, minlength=256).double()
+        sums = []
+        for axis, n in enumerate(self.space.shape):
+            line = torch.arange(n, dtype=torch.float64).view(
+                [n if a == axis else 1 for a in range(3)]
+            )
+            places = line.expand(self.space.shape).flatten()
+            sums.append(torch.bincount(index, places, minlength=256))
+        count[0] = 0  # nothing, or outside
+        return torch.stack(sums, dim=1) / count[:, None]
+
+    def onto(self, other: "Anatomy") -> Tensor:
+        """(3, 4) float64, voxel to another's voxel: the affine between the centres of structures.
+
+        Without enough structures that both have, the middle goes to the middle.
+        """
+        both = self.centres.isfinite().all(dim=1) & other.centres.isfinite().all(dim=1)
+        if both.sum() >= _LEAST_CENTRES:
+            return _affine_between(self.centres[both], other.centres[both])
+        steps = zip(self.space.spacing, other.space.spacing, strict=True)
+        out = torch.zeros(3, 4, dtype=torch.float64)
+        out[:, :3] = torch.diag(torch.tensor([a / b for a, b in steps], dtype=torch.float64))
+        out[:, 3] = other.middle - out[:, :3] @ self.middle
+        return out
+
 
 def anatomy(labels: Image, words: Vocabulary) -> Anatomy:
     """A label map ready to be drawn.
@@ -133,6 +170,21 @@ def photographed(
         brain = _brain(indices, words)
     voxels = None if points is None else box.part.world_to_voxel(points)
     return Anatomy(box.part, indices, brain, inner.data, voxels, inner.weight)
+
+
+def _affine_between(one: Tensor, other: Tensor) -> Tensor:
+    """(3, 4) that takes points (N, 3) near others; those that are far off hardly count.
+
+    Lesions, say, lie anywhere.
+    """
+    points = torch.cat([one, torch.ones(len(one), 1).to(one)], dim=1)
+    weight = torch.ones(len(one), 1).to(one)
+    affine = torch.eye(3, 4).to(one)
+    for _ in range(_FITS):
+        affine = torch.linalg.lstsq(weight.sqrt() * points, weight.sqrt() * other).solution.T
+        gap = (points @ affine.T - other).norm(dim=1, keepdim=True)
+        weight = (1 + (gap / gap.median().clamp(min=1e-6)).square()) ** -2
+    return affine
 
 
 def _places(labels: Image, words: Vocabulary) -> Tensor:

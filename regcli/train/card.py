@@ -9,6 +9,10 @@ import torch
 import regcli
 
 _SCORES = {
+    "equilibria": "mean Dice of the types after registering held-out pairs with as many steps as "
+    "in training (without labels, less the loss)",
+    "unrolled": "mean Dice of the types after registering held-out pairs (without labels, less "
+    "the loss)",
     "types": "mean Dice of the types that it finds in images of the held-out subjects",
     "pairs": "mean Dice of the types after registering held-out pairs (without labels, less the "
     "loss)",
@@ -35,17 +39,24 @@ def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
         record: What train.json holds.
         facts: What the header of the weights says.
     """
-    plan = record["plan"]
+    plan, features = record["plan"], facts["model"] == "dio"
     drawn = "images drawn from label maps" if record["synth"] else "images"
     begun = f"from {plan['start']} on, whose data and licence count too: " if plan["start"] else ""
+    if features:
+        title = f"a {plan['network']} for registration (dio)"
+        steps = f"{plan['warm_steps']} steps on types, {plan['steps']} through registrations"
+        limits = "elsewhere --model auto falls back on the classical registration"
+    else:
+        title = f"a network of steps ({facts['model']})"
+        steps = f"{plan['model']}, {plan['steps']} steps"
+        limits = "both of a pair have the same contrast"
     lines = [
-        f"# Weights of a {plan['network']} for registration (dio)",
+        f"# Weights of {title}",
         "",
         f"- **Data**: {len(record['training'])} training subjects ({drawn}), "
         f"{len(record['validation'])} held out: {', '.join(record['validation'])}.",
         "- **Licence**: that of the data; say here what it allows.",
-        f"- **Recipe**: {begun}{plan['warm_steps']} steps on types, {plan['steps']} through "
-        f"registrations (adjoint {plan['adjoint']}); batch {plan['batch']}, "
+        f"- **Recipe**: {begun}{steps} (adjoint {plan['adjoint']}); batch {plan['batch']}, "
         f"{plan['spacing_mm']:g} mm, {'x'.join(map(str, plan['shape']))} voxels, "
         f"{plan['precision']}; all of it in train.json and in the file's header.",
         f"- **Seed**: {plan['seed']}.",
@@ -53,10 +64,10 @@ def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
         f"{facts['seconds'] / 60:.0f} minutes.",
         f"- **Held-out result**: {_SCORES[facts['task']]}: {facts['best']:.4f}, after step "
         f"{facts['step']} of {facts['task']}.",
-        "- **Limits**: made for images like the training data; elsewhere --model auto falls back "
-        "on the classical registration.",
+        f"- **Limits**: made for images like the training data; {limits}.",
         "",
-        f"Channels: {facts['channels']}. Voxel size: {facts['spacing_mm']:g} mm.",
+        (f"Channels: {facts['channels']}. " if features else "")
+        + f"Voxel size: {facts['spacing_mm']:g} mm.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regcli.errors import InputError, RecipeError, WeightsError
-from regcli.models.weights import network
-from regcli.nets.base import FeatureNet
 from regcli.train.ahead import drawn
 from regcli.train.plan import TrainPlan
 from regcli.train.state import (
@@ -53,7 +51,8 @@ class Watch:
 
 
 def train(
-    tasks: list[Task[Any]],
+    tasks: list[Task[Any, Any]],
+    make: Callable[[], nn.Module],
     facts: dict[str, Any],
     plan: TrainPlan,
     run: Path,
@@ -64,6 +63,7 @@ def train(
 
     Args:
         tasks: One after another; each starts from the best weights of the one before.
+        make: The network, with random weights.
         facts: What the header of the weights says besides what training finds out: model,
             network, channels and so on.
         plan: What to do; of a run that goes on, the same as before.
@@ -75,7 +75,7 @@ def train(
         best.safetensors in `run`, which is there after the first validation.
     """
     torch.manual_seed(plan.seed)
-    net = network(plan.network, facts["channels"]).to(plan.torch_device)
+    net = make().to(plan.torch_device)
     if start is not None:
         net.load_state_dict(start)
     facts = facts | {"plan": dataclasses.asdict(plan), "seconds": 0.0}
@@ -86,7 +86,7 @@ def train(
         if not watch.going():
             break
         learned = number > 0 or start is not None
-        course = _Course(task, number, net, facts, plan, run, watch)
+        course = _Course(task, number, net, make, facts, plan, run, watch)
         course.follow(resumed=number == first, learned=learned)
         if not (run / LAST).exists():  # the time was over before the first step
             break
@@ -99,15 +99,16 @@ class _Course:
 
     def __init__(
         self,
-        task: Task[Any],
+        task: Task[Any, Any],
         number: int,
-        net: FeatureNet,
+        net: nn.Module,
+        make: Callable[[], nn.Module],
         facts: dict[str, Any],
         plan: TrainPlan,
         run: Path,
         watch: Watch,
     ) -> None:
-        self.task, self.number, self.net, self.plan = task, number, net, plan
+        self.task, self.number, self.net, self.make, self.plan = task, number, net, make, plan
         self.facts = facts | {"task": task.name, "step": 0, "best": -math.inf}
         self.last, self.best, self.log = (run / name for name in (LAST, BEST, LOG))
         self.watch = watch
@@ -178,11 +179,12 @@ class _Course:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.task, self.plan.rise, step)
         self.optimizer.zero_grad()
-        loss, batch = 0.0, self.plan.batch
+        total, batch = torch.zeros((), device=self.plan.torch_device), self.plan.batch
         for sample in islice(samples, batch):
-            part = self.task.loss(self.net, sample, step / self.task.steps) / batch
-            part.backward()
-            loss += float(part.detach())
+            for part in self.task.losses(self.net, sample, step / self.task.steps):
+                (part / batch).backward()
+                total += part.detach() / batch  # a GPU is not waited for
+        loss = float(total)
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise RecipeError(
@@ -203,7 +205,7 @@ class _Course:
             return -math.inf
 
     def _validate(self) -> None:
-        net = network(self.plan.network, self.facts["channels"]).to(self.plan.torch_device)
+        net = self.make().to(self.plan.torch_device)
         net.load_state_dict(self.averaged.values)
         net.eval()
         with torch.no_grad():
@@ -227,7 +229,7 @@ class _Course:
         self.rows, self.saved = [], time.monotonic()
 
 
-def learning_rate(task: Task[Any], rise: int, step: int) -> float:
+def learning_rate(task: Task[Any, Any], rise: int, step: int) -> float:
     """Of a step, counted from 0."""
     up = min(1.0, (step + 1) / rise)
     return task.rate * up * 0.5 * (1 + math.cos(math.pi * step / task.steps))

@@ -1,13 +1,20 @@
 """What training lowers: how well labels, images and landmarks meet, and how smooth a map is."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from regcli.ops.carry import carry
+from regcli.ops.correlation import correlation_derivatives
+from regcli.ops.histogram import moments
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.ops.sample import sample
+from regcli.ops.totals import total
 
+_RADIUS = 2  # windows of 5 voxels
+_FLAT = 1e-2  # share of the image's variance added to that of every window: flat ones say nothing
 _LEVELS = (0.2, 0.3, 1.0)  # of levels 4, 2 and 1: the finest decides
 
 
@@ -75,6 +82,45 @@ def likeness_loss(fixed: Tensor, moving: Tensor, displacement: Tensor, weight: T
     floor = 1e-4  # of a squared range: flat windows say nothing
     rho = (ab - ma * mb).square() / ((aa - ma * ma + floor) * (bb - mb * mb + floor))
     return 1 - (rho * weight[:, 0]).sum() / weight.sum().clamp(min=1)
+
+
+def map_loss(
+    fixed: Tensor, moving: Tensor, displacement: Tensor, weight: Tensor, smoothness: float
+) -> Tensor:
+    """What is wrong with a displacement when nothing but the images is known.
+
+    Args:
+        fixed: (1, 1, I, J, K) in [0, 1].
+        moving: (1, 1, I, J, K) in [0, 1].
+        displacement: u, (1, 3, I, J, K) voxels.
+        weight: (1, 1, I, J, K), what counts.
+        smoothness: Weight of the mean squared difference between neighbours, mean over axes.
+
+    Returns:
+        (): mean of 1 - local correlation over what counts, and roughness.
+    """
+    unlike = _Unlike.apply(carry(moving, displacement), fixed, weight)
+    axes = [d for d in (2, 3, 4) if displacement.shape[d] > 1]
+    rough = torch.stack([displacement.diff(dim=d).square().sum(dim=1).mean() for d in axes]).mean()
+    return unlike + smoothness * rough
+
+
+class _Unlike(torch.autograd.Function):
+    """1 - correlation in windows of 5 voxels, weighted mean; slopes in closed form."""
+
+    @staticmethod
+    def forward(ctx: Any, moved: Tensor, fixed: Tensor, weight: Tensor) -> Tensor:
+        floor = _FLAT * moments(fixed, weight)[1]
+        arguments = (fixed, moved.detach(), weight, _RADIUS, floor)
+        value, slope, _ = correlation_derivatives(*arguments)
+        count = total(weight).clamp(min=1)
+        ctx.save_for_backward(slope / count.to(slope))
+        return (value / count).to(moved)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return grad_outputs[0] * slope, None, None
 
 
 def landmark_loss(fixed: Tensor, moving: Tensor, displacement: Tensor) -> Tensor:

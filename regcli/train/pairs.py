@@ -7,6 +7,7 @@ Source: Jena et al., DIO, 2025.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -71,7 +72,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs(Task[Drawn]):
+class Pairs(Task[Drawn, FeatureNet]):
     """Registration.
 
     Attributes:
@@ -96,16 +97,16 @@ class Pairs(Task[Drawn]):
 
     def draw(self, generator: Generator) -> Drawn:
         """See Task."""
-        people, named = self.subjects.training, self.subjects.training_pairs
-        if named:
-            one, other = named[int(torch.randint(len(named), (), generator=generator))]
-        else:
-            one, other = torch.randperm(len(people), generator=generator)[:2].tolist()
-        fixed, moving = (self._draw_one(people[who], generator) for who in (one, other))
+        pair = self.subjects.some_pair(generator)
+        fixed, moving = (self._draw_one(who, generator) for who in pair)
         return Drawn(fixed, moving, float(torch.rand((), generator=generator)))
 
+    def losses(self, net: FeatureNet, sample: Drawn, done: float) -> Iterator[Tensor]:
+        """See Task: one."""
+        yield self.loss(net, sample, done)
+
     def loss(self, net: FeatureNet, sample: Drawn, done: float) -> Tensor:
-        """See Task."""
+        """Of a pair, () with a graph."""
         fixed, moving = sample.fixed, sample.moving
         finest = sample.chance < done * _FINEST
         scores = [self._scores(net, one.image) for one in (fixed, moving)]

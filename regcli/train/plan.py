@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from regcli.models.iterative import step_network
 from regcli.models.weights import network
 from regcli.nets.base import fitting
+from regcli.registry import LEARNERS, build
 from regcli.train.drawing import Drawing
 
 MOST_VOXELS = 2_500_000  # of an image that is drawn: a network takes gigabytes for more
@@ -19,6 +21,7 @@ class TrainPlan:
     """Everything that decides the weights, but the data.
 
     Attributes:
+        model: "dio" for features, or a spec of registry.LEARNERS.
         network: A spec of registry.NETWORKS.
         start: Weights to begin with: a name, a path, or empty for random ones.
         spacing_mm: Voxel size that the network is made for.
@@ -44,6 +47,7 @@ class TrainPlan:
         precision: "fp32" or "bf16", of the network; all else is in fp32.
     """
 
+    model: str = "dio"
     network: str = "unet"
     start: str = ""
     spacing_mm: float = 2.0
@@ -80,12 +84,19 @@ class TrainPlan:
         Returns:
             The plan as it is where they would have more than MOST_VOXELS.
         """
-        multiple = network(self.network, 2).multiple
+        multiple = self.multiple
         i, j, k = (
             max(n, fitting(math.ceil(mm / self.spacing_mm), multiple))
             for n, mm in zip(self.shape, reach_mm, strict=True)
         )
         return replace(self, shape=(i, j, k)) if i * j * k <= MOST_VOXELS else self
+
+    @property
+    def multiple(self) -> int:
+        """Of voxels, and one more, that the network takes along an axis."""
+        if self.model == "dio":
+            return network(self.network, 2).multiple
+        return step_network(build(LEARNERS, self.model).network).multiple
 
     @property
     def torch_device(self) -> torch.device:

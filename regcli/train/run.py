@@ -13,26 +13,20 @@ import torch
 
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
-from regcli.io.weights import facts as header
-from regcli.io.weights import find, tensors
 from regcli.machine import choose_device, settings
-from regcli.models.weights import COARSEST_MM, FINEST_MM, Learned, assemble, network
-from regcli.nets.base import fitting
+from regcli.models.weights import COARSEST_MM, FINEST_MM
 from regcli.recipe import RegisterRecipe
-from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
 from regcli.train.card import card, environment
 from regcli.train.loop import BEST, LAST, LOG, Watch, train
-from regcli.train.pairs import Pairs
+from regcli.train.of_features import OfFeatures
+from regcli.train.of_steps import OfSteps
 from regcli.train.picture import draw_losses
 from regcli.train.plan import MOST_VOXELS, TrainPlan
 from regcli.train.state import read_facts, write_text
+from regcli.train.study import Study
 from regcli.train.subjects import Subjects, read_subjects
-from regcli.train.task import Task
-from regcli.train.types import Types
 
 RECORD, CARD, PICTURE = "train.json", "card.md", "loss.png"
-_DENSE = ("diffeo", "freeform")
-_CHANNELS = 16  # of features that no labels name
 _SEEDS = 1 << 63
 
 
@@ -100,12 +94,11 @@ def _train(
         job.data, validation=job.validation, share=0.2, least=2, labels_only=job.synth
     )
     subjects = read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
-    plan = _suited(job, subjects)
-    start = _start(plan, _facts(plan, subjects))
-    if start is not None:  # what suits those features
-        plan = dataclasses.replace(plan, gains=start.gains, smoothness=start.smoothness)
-    tasks, facts = _tasks(subjects, plan), _facts(plan, subjects)
-    record = _record(job, cohort, plan) | {"codes": facts["codes"]}
+    study = _study(job.plan)
+    plan, weights = study.started(_suited(job, subjects), subjects)
+    facts = study.facts(plan, subjects)
+    record = _record(job, cohort, plan) | {"codes": list(subjects.words.codes)}
+    record |= {"recipe": facts.get("recipe")}
     if job.resume:
         record = _begun(job.run, record)
     try:
@@ -128,9 +121,11 @@ def _train(
         finish()
 
     watch = Watch(lambda: time.monotonic() < deadline, told, progress)
-    weights = None if start is None else start.net.state_dict()
+    tasks = study.tasks(plan, subjects)
     try:
-        best = train(tasks, facts, plan, job.run, watch, weights)
+        best = train(
+            tasks, lambda: study.network(plan, subjects), facts, plan, job.run, watch, weights
+        )
         finish()
     except OSError as error:  # all that is read has been read
         raise OutputError(
@@ -149,31 +144,12 @@ def _check(job: TrainJob) -> None:
     plan = job.plan
     if plan.seed >= _SEEDS:
         raise RecipeError(f"--seed {plan.seed} is too large.", f"Give one below {_SEEDS}.")
-    parse(NETWORKS, plan.network)
-    build(ADJOINTS, plan.adjoint)
-    build(TRANSFORMS, plan.transform)
-    if plan.transform.partition(":")[0] not in _DENSE:
-        raise RecipeError(
-            f"--transform {plan.transform}: features are trained with dense maps.",
-            f"Use {' or '.join(_DENSE)}; registrations may use any other.",
-        )
-    if plan.adjoint.partition(":")[0] == "unroll":
-        raise RecipeError(
-            "--adjoint unroll does not differentiate the solver that registers.",
-            "Use gn-ift, ift, phantom:steps=K or jfb; benchmarks/adjoints.py compares unroll.",
-        )
     if not FINEST_MM < plan.spacing_mm < COARSEST_MM:
         raise RecipeError(
             f"--spacing {plan.spacing_mm:g} is not between {FINEST_MM:g} and {COARSEST_MM:g} mm.",
             "2 is normal for a brain.",
         )
-    multiple = network(plan.network, 2).multiple
-    fits = tuple(max(fitting(n, multiple), multiple + 1) for n in plan.shape)
-    if any(plan.shape) and fits != plan.shape:
-        raise RecipeError(
-            f"--shape {'x'.join(map(str, plan.shape))} does not suit the network.",
-            f"Use {'x'.join(map(str, fits))}: multiples of {multiple} and one more.",
-        )
+    _study(plan).check(plan)
     for name in (RECORD, LAST, BEST, LOG, CARD, PICTURE):
         if (job.run / name).is_dir():
             raise OutputError(f"{job.run / name} is a folder.", "Move it, or name another -o.")
@@ -189,6 +165,10 @@ def _check(job: TrainJob) -> None:
         )
 
 
+def _study(plan: TrainPlan) -> Study:
+    return OfFeatures() if plan.model == "dio" else OfSteps()
+
+
 def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
     """The plan with what depends on the machine and the data filled in."""
     device = choose_device(job.plan.device)
@@ -199,22 +179,7 @@ def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
     if job.epochs:
         steps = math.ceil(job.epochs * len(subjects.training) / plan.batch)
         plan = dataclasses.replace(plan, steps=steps)
-    if subjects.words.count == 1:
-        plan = dataclasses.replace(plan, warm_steps=0)
-    if plan.warm_steps + plan.steps == 0:
-        cause = "Without labels there is nothing to warm up with, and of other steps there are 0."
-        if subjects.words.count > 1:
-            cause = "With --warm-steps 0 and --steps 0 nothing is learned."
-        raise InputError(cause, "Give --steps.")
-    if plan.warm_steps and not subjects.validation:
-        raise InputError("There is no case to validate with.", "Name some with --validation.")
-    if plan.steps and not subjects.pairs:
-        raise InputError(
-            "There is no pair of cases to validate registrations with.",
-            "Hold out two or more with --validation, or give --steps 0.",
-        )
-    if plan.steps and len(subjects.training) < 2:
-        raise InputError("Registrations need two cases to train on.", "Add some.")
+    plan = _study(plan).suited(plan, subjects)
     if not any(plan.shape):
         plan = plan.holding(subjects.usual_mm)
     if not 0 < math.prod(plan.shape) <= MOST_VOXELS:
@@ -223,44 +188,6 @@ def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
             "Give a larger --spacing, or a smaller --shape.",
         )
     return plan
-
-
-def _tasks(subjects: Subjects, plan: TrainPlan) -> list[Task[Any]]:
-    tasks: list[Task[Any]] = []
-    if plan.warm_steps:
-        tasks.append(Types(subjects, plan))
-    if plan.steps:
-        tasks.append(Pairs(subjects, plan))
-    return tasks
-
-
-def _facts(plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
-    """What a file of weights says about them at the start; see `models.weights.assemble`."""
-    words = subjects.words
-    return {
-        "model": "dio",
-        "network": plan.network,
-        "channels": words.count if words.count > 1 else _CHANNELS,
-        "spacing_mm": plan.spacing_mm,
-        "gains": list(plan.gains),
-        "smoothness": plan.smoothness,
-        "codes": dict(zip(map(str, words.codes), words.types, strict=True)),
-    }
-
-
-def _start(plan: TrainPlan, facts: dict[str, Any]) -> Learned | None:
-    """The weights to begin with."""
-    if not plan.start:
-        return None
-    file = find(plan.start)
-    begun = header(file.path)
-    for key in ("network", "channels", "codes"):
-        if begun.get(key) != facts[key]:
-            raise InputError(
-                f"--start {plan.start}: its {key} differ from what the data asks for.",
-                "Leave --start out, or train on data with the same labels.",
-            )
-    return assemble(file.name, file.sha256, begun, tensors(file.path))
 
 
 def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:
@@ -290,7 +217,7 @@ def _begun(run: Path, record: dict[str, Any]) -> dict[str, Any]:
             f"{run} was begun by another version of regcli, which planned or drew other things.",
             f"Go on with that version, or train in another folder{begin}.",
         )
-    for key in ("synth", "training", "validation", "codes", "plan"):
+    for key in ("synth", "training", "validation", "codes", "recipe", "plan"):
         if key in begun and begun[key] != now[key]:
             changed = key
             if key == "plan":

@@ -30,19 +30,19 @@ _SHARES = (0.45, 0.25, 0.12, 0.18)  # of each: what users register is T1 more th
 
 
 def paint(
-    indices: Tensor, view: Tensor, words: Vocabulary, drawing: Drawing, generator: Generator
+    indices: Tensor, view: Tensor, means: Tensor, drawing: Drawing, generator: Generator
 ) -> Tensor:
     """Intensities of a map of twice the drawn resolution, (1, 1, I, J, K), in [0, 1].
 
     Args:
         indices: (1, 1, 2I-1, 2J-1, 2K-1) uint8, places in the vocabulary's codes.
         view: (1, 1, I, J, K) bool, where the scanner looks.
-        words: What the indices mean.
+        means: Intensity of every index, see `contrast`.
         drawing: What may be drawn.
         generator: Decides everything.
     """
     grain = 0.1 * float(torch.rand((), generator=generator))
-    image = contrast(words, drawing, generator)[indices.int()]
+    image = means[indices.int()]
     texture = torch.randn(image.shape, generator=generator)
     image = image.addcmul_((indices > 0).to(image), texture, value=grain)
     return scan(image, indices > 0, view, drawing, generator)

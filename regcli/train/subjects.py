@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
+from torch import Generator
 
 from regcli.errors import InputError
 from regcli.image import Image
@@ -38,6 +39,15 @@ class Subjects:
     pairs: tuple[tuple[int, int], ...] = ()
     training_pairs: tuple[tuple[int, int], ...] = ()
 
+    def some_pair(self, generator: Generator) -> tuple[Anatomy, Anatomy]:
+        """Two of those to learn from, fixed and moving, at random."""
+        named, people = self.training_pairs, self.training
+        if named:
+            one, other = named[int(torch.randint(len(named), (), generator=generator))]
+        else:
+            one, other = torch.randperm(len(people), generator=generator)[:2].tolist()
+        return people[one], people[other]
+
     @cached_property
     def usual_mm(self) -> tuple[float, float, float]:
         """What holds nine training brains in ten, and a margin, along each axis."""
@@ -50,11 +60,7 @@ class Subjects:
 
 
 def _reach(people: list[Anatomy], share: float) -> tuple[float, float, float]:
-    sizes = []
-    for who in people:
-        inside = who.brain[0, 0].nonzero()
-        extent = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double()
-        sizes.append(extent * torch.tensor(who.space.spacing, dtype=torch.float64))
+    sizes = [who.extent_mm for who in people]
     i, j, k = ((1 + 2 * _MARGIN) * torch.stack(sizes).quantile(share, dim=0)).tolist()
     return i, j, k
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from regcli.ops.sample import resize, sample
 from regcli.train.anatomy import Anatomy, Vocabulary
 from regcli.train.drawing import Drawing
-from regcli.train.scanner import paint, scan
+from regcli.train.scanner import contrast, paint, scan
 
 _TILT = 0.1  # slope of planes that end a field of view, standard deviation per axis
 
@@ -37,28 +37,69 @@ class Sample:
     weight: Tensor | None = None
 
 
-def draw(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> Sample:
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What images that belong together share.
+
+    Attributes:
+        means: Intensity of every code of the vocabulary, see `scanner.contrast`.
+        kind: In [0, 1), decides whether they show whole heads, see `strip`.
+        position: Of whom: others are laid over this brain, as a linear stage would.
+        offset: (3,) float64 mm: of the drawn part's centre from the brain's.
+    """
+
+    means: Tensor
+    kind: float
+    position: Anatomy
+    offset: Tensor
+
+
+def look(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> Look:
+    """What images share with one of an anatomy, at random."""
+    means = contrast(words, drawing, generator)
+    kind, *where = torch.rand(4, generator=generator).tolist()
+    # what is drawn may be a part of the brain: any that it fills
+    size = [drawing.spacing_mm * (n - 1) for n in drawing.shape]
+    rest = (of.extent_mm - torch.tensor(size, dtype=torch.float64)).clamp(min=0)
+    return Look(means, kind, of, (torch.tensor(where, dtype=torch.float64) - 0.5) * rest)
+
+
+def draw(
+    of: Anatomy,
+    words: Vocabulary,
+    drawing: Drawing,
+    generator: Generator,
+    shared: Look | None = None,
+) -> Sample:
     """One image of an anatomy, warped at random: painted, or its own, seen by another scanner.
 
     Args:
         of: Whom to draw; with landmarks, which are carried by the affine, nothing may be elastic.
         words: What the anatomy's indices mean.
         drawing: What may be drawn.
-        generator: Decides everything.
+        generator: Decides everything else.
+        shared: With other images; None to draw it, too.
     """
     assert of.points is None or not any(drawing.elastic_mm)
     fine = _doubled(drawing.shape)
     u = elastic(fine, drawing, generator)
-    matrix = placement(of, fine, drawing, generator, mirror=drawing.mirror and words.mirrored)
+    mirror = drawing.mirror and words.mirrored
+    whose = shared.position if shared else of
+    matrix = placement(whose, fine, drawing, generator, mirror=mirror)
+    if shared:
+        matrix[:, 3] += shared.offset / torch.tensor(whose.space.spacing)
+    if whose is not of:
+        matrix = _after(whose.onto(of), matrix)
     both = torch.cat([of.indices, of.brain], dim=1)  # looked up together: one walk, not two
     seen = sample(both, u, matrix=matrix, interpolation="nearest", border=False)
     indices, brain = (part.contiguous() for part in seen.split(1, dim=1))
-    kind = float(torch.rand((), generator=generator))
+    kind = shared.kind if shared else float(torch.rand((), generator=generator))
     seen = strip(indices, brain, words, drawing.bare, kind)
     view = field_of_view(brain, drawing, generator)
     types = torch.tensor(words.types)[seen[..., ::2, ::2, ::2].int()] * view
     if of.image is None:
-        return Sample(paint(seen, view, words, drawing, generator), types)
+        means = shared.means if shared else contrast(words, drawing, generator)
+        return Sample(paint(seen, view, means, drawing, generator), types)
     image = sample(of.image, u, matrix=matrix, border=False)
     image = image * brain if kind < drawing.bare else image
     image = scan(image, None, view, drawing, generator)
@@ -92,6 +133,13 @@ def placement(
     out[:, :3] = linear * (0.5 * drawing.spacing_mm) / spacing[:, None]
     centre = torch.tensor([(n - 1) / 2 for n in shape], dtype=torch.float64)
     out[:, 3] = of.middle + drawing.shift_mm * normal[2] / spacing - out[:, :3] @ centre
+    return out
+
+
+def _after(outer: Tensor, inner: Tensor) -> Tensor:
+    """(3, 4) matrix of x -> outer(inner(x))."""
+    out = outer[:, :3] @ inner
+    out[:, 3] += outer[:, 3]
     return out
 
 

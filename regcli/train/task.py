@@ -1,16 +1,16 @@
 """Task: something a network learns; what the training loop knows of it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
-from torch import Generator, Tensor
-
-from regcli.nets.base import FeatureNet
+from torch import Generator, Tensor, nn
 
 S = TypeVar("S")
+N = TypeVar("N", bound=nn.Module)
 
 
-class Task(ABC, Generic[S]):
+class Task(ABC, Generic[S, N]):
     """A loss to lower and a score to raise.
 
     Attributes:
@@ -38,8 +38,10 @@ class Task(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def loss(self, net: FeatureNet, sample: S, done: float) -> Tensor:
-        """() with a graph.
+    def losses(self, net: N, sample: S, done: float) -> Iterator[Tensor]:
+        """Parts of the loss, () with a graph each, whose sum is to be lowered.
+
+        Gradients of a part are taken before the next one is asked for: only one graph is kept.
 
         Args:
             net: In training mode.
@@ -48,7 +50,7 @@ class Task(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
+    def validate(self, net: N) -> tuple[float, dict[str, Any]]:
         """A score, higher is better, always of the same samples; and facts for the header.
 
         Args:

@@ -1,5 +1,6 @@
 """Types: a network learns to tell the structures of label maps apart, in any contrast."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ VALIDATION = 1 << 20  # steps from here on draw what is validated: no training s
 
 
 @dataclass(frozen=True, eq=False)
-class Types(Task[Sample]):
+class Types(Task[Sample, FeatureNet]):
     """Segmentation, as a warm start: no solver in the loop.
 
     Attributes:
@@ -55,12 +56,12 @@ class Types(Task[Sample]):
         who = int(torch.randint(len(subjects.training), (), generator=generator))
         return _drawn(subjects.training[who], subjects, self.plan.drawing, generator)
 
-    def loss(self, net: FeatureNet, sample: Sample, done: float) -> Tensor:
-        """See Task."""
+    def losses(self, net: FeatureNet, sample: Sample, done: float) -> Iterator[Tensor]:
+        """See Task: one."""
         image, types = (t.to(self.plan.torch_device) for t in (sample.image, sample.types))
         with self.plan.autocast():
             scores = net(image, image > FOREGROUND)
-        return segmentation_loss([s.to(torch.float32) for s in scores], types)
+        yield segmentation_loss([s.to(torch.float32) for s in scores], types)
 
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
         """See Task: mean Dice of the types, and `models.trust.Volumes` of what was found."""

@@ -1,6 +1,5 @@
 """regcli train."""
 
-import csv
 import errno
 import json
 import shutil
@@ -13,31 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from heads import labels
 from safetensors.numpy import load_file
+from trainings import FAST, FILES, rows, write_folder
 
 from regcli.io import weights as files
 from regcli.models.weights import assemble
 from regcli.train.state import read_facts, read_weights, write_tensors
-
-FAST = ("--spacing", "2", "--shape", "17x17x17", "--validate-every", "2", "-q")
-FILES = {"best.safetensors", "last.safetensors", "card.md", "train.csv", "train.json", "loss.png"}
-
-
-def write_folder(folder, images=False, count=4):
-    """Small heads: label maps, and scans of them if asked for."""
-    for kind in ("labels", "images") if images else ("labels",):
-        (folder / kind).mkdir(parents=True)
-    for n in range(count):
-        map_ = labels(size=11.0 + 0.7 * n)
-        affine = map_.space.affine.numpy()
-        codes = map_.data[0].numpy()
-        nib.save(nib.Nifti1Image(codes, affine), folder / "labels" / f"s{n}.nii.gz")
-        if images:
-            scan = (codes % 40 * 25.0 + np.random.default_rng(n).normal(0, 3, codes.shape)).clip(0)
-            scan = scan.astype(np.float32)
-            nib.save(nib.Nifti1Image(scan, affine), folder / "images" / f"s{n}.nii.gz")
-    return folder
 
 
 def write_learn2reg(folder):
@@ -57,11 +37,6 @@ def write_learn2reg(folder):
 @pytest.fixture
 def folder(tmp_path):
     return write_folder(tmp_path / "data")
-
-
-def rows(run_folder):
-    with (run_folder / "train.csv").open(newline="") as file:
-        return list(csv.reader(file))
 
 
 def test_label_maps_alone_give_weights_a_card_a_log_and_a_picture(run, folder, tmp_path):

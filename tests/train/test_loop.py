@@ -10,12 +10,14 @@ from safetensors.torch import load_file
 
 from regcli.errors import RegcliError
 from regcli.models.weights import network
+from regcli.nets.base import FeatureNet
 from regcli.train import loop
 from regcli.train.anatomy import vocabulary
 from regcli.train.loop import Watch, learning_rate, train
 from regcli.train.plan import TrainPlan
 from regcli.train.state import read_facts, write_tensors
 from regcli.train.subjects import Subjects
+from regcli.train.synth import generator_of
 from regcli.train.task import Task
 from regcli.train.types import Types
 
@@ -24,7 +26,7 @@ FACTS = {"channels": 5, "network": "unet"}
 
 
 @dataclass(frozen=True, eq=False)
-class Darkness(Task[torch.Tensor]):
+class Darkness(Task[torch.Tensor, FeatureNet]):
     """A second task, cheap: scores are to be low."""
 
     name: ClassVar[str] = "darkness"
@@ -34,11 +36,11 @@ class Darkness(Task[torch.Tensor]):
     def draw(self, generator):
         return torch.rand(1, 1, 17, 17, 17, generator=generator)
 
-    def loss(self, net, image, done):
-        return net(image, image > 0.1)[-1].square().mean()
+    def losses(self, net, image, done):
+        yield net(image, image > 0.1)[-1].square().mean()
 
     def validate(self, net) -> tuple[float, dict[str, Any]]:
-        return -float(self.loss(net, self.draw(torch.Generator().manual_seed(0)), 0.0)), {}
+        return -sum(map(float, self.losses(net, self.draw(generator_of(0, 0)), 0.0))), {}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def run_tasks(todo, run, plan=PLAN, steps=None):
         lambda task, share: None,
     )
     facts = FACTS | {"channels": 1 + max(todo[0].subjects.words.types)}
-    train(todo, facts, plan, run, watch)
+    train(todo, lambda: network("unet", facts["channels"]), facts, plan, run, watch)
     return lines
 
 

@@ -1,0 +1,107 @@
+"""Equilibria: a network learns steps whose fixed point registers a pair (DEQReg).
+
+A pair is drawn and the network's own map iterated without a graph. Some of the states that it
+passes, and the last one, are then taken a few steps further with a graph, one after another: what
+the loss says there is all that the network learns from, so memory does not grow with the steps.
+
+Source: Zhang et al., DEQReg, MICCAI 2025.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from regcli.models.learned import LearnedForce, march, transferred
+from regcli.nets.update import StepNet
+from regcli.ops.filter import gaussian
+from regcli.registry import ADJOINTS, build
+from regcli.solve.adjoint import IFT, JacobianFree, Phantom
+from regcli.solve.phantom import Map, implicit, phantom, squared_slopes, trajectory
+from regcli.train.learners import Equilibrium
+from regcli.train.plan import TrainPlan
+from regcli.train.scenes import Scene, Scenes
+from regcli.train.task import Task
+
+_CONTRACTION = 0.9  # of distances, by a step at the last state: what exceeds it is penalized
+_SMOOTH = 2.0  # voxels: random directions that the smoothing within the map leaves alone
+_COARSE = 0.5  # weight of the loss on a level that a finer one follows
+
+
+@dataclass(frozen=True, eq=False)
+class Equilibria(Task[Scene, StepNet]):
+    """Registration by a fixed point.
+
+    Attributes:
+        scenes: What to learn from.
+        plan: What to do.
+        recipe: The map and its training.
+    """
+
+    name: ClassVar[str] = "equilibria"
+
+    scenes: Scenes
+    plan: TrainPlan
+    recipe: Equilibrium
+
+    @property
+    def steps(self) -> int:
+        """See Task."""
+        return self.plan.steps
+
+    @property
+    def rate(self) -> float:
+        """See Task."""
+        return self.plan.rate
+
+    def draw(self, generator: Generator) -> Scene:
+        """See Task."""
+        return self.scenes.draw(generator)
+
+    def losses(self, net: StepNet, sample: Scene, done: float) -> Iterator[Tensor]:
+        """See Task: one for every state that is corrected, and the map's slopes."""
+        recipe, adjoint = self.recipe, build(ADJOINTS, self.plan.adjoint)
+        probe = torch.Generator().manual_seed(sample.seed)
+        levels = self.scenes.views(sample, recipe.levels, net.multiple)
+        u = levels[0].start
+        for number, view in enumerate(levels):
+            if number:
+                u = transferred(u, levels[number - 1].space, view.space)
+            g = LearnedForce(net, view, recipe.sigma, self.plan.autocast).onward
+            weight = 1.0 if number == len(levels) - 1 else _COARSE
+            misfit = self.scenes.misfit(
+                sample, view, smoothness=recipe.smoothness, labels=recipe.labels
+            )
+            *visited, u = trajectory(g, u, recipe.steps, recipe.states)
+            for state, gamma in (*((v, recipe.gamma) for v in visited), (u, 1.0)):
+                share = weight * gamma
+                yield share * misfit(attached(g, state, adjoint))
+            if recipe.jacobian:
+                with torch.no_grad():
+                    step = g(u) - u
+                # where it converges slowest, and along some smooth direction
+                for v in (step, gaussian(torch.randn(u.shape, generator=probe).to(u), _SMOOTH)):
+                    excess = (squared_slopes(g, u, v) - _CONTRACTION**2).clamp(min=0)
+                    yield 0.5 * weight * recipe.jacobian * excess
+
+    def validate(self, net: StepNet) -> tuple[float, dict[str, Any]]:
+        """See Task: after as many plain steps as in training, on every level."""
+        scores = []
+        for scene in self.scenes.validation:
+            levels = self.scenes.views(scene, self.recipe.levels, net.multiple)
+            recipe, autocast = self.recipe, self.plan.autocast
+            *_, u = march(net, levels, recipe.steps, recipe.sigma, autocast)
+            scores.append(self.scenes.score(scene, u, levels[-1], self.recipe.smoothness))
+        return sum(scores) / len(scores), {}
+
+
+def attached(g: Map, state: Tensor, adjoint: Any) -> Tensor:
+    """A state of the iteration with gradients for the network, as an adjoint has them."""
+    if isinstance(adjoint, Phantom):
+        return phantom(g, state, adjoint.steps, adjoint.rate)
+    if isinstance(adjoint, JacobianFree):
+        return phantom(g, state, 1, adjoint.rate)
+    assert isinstance(adjoint, IFT)
+    return implicit(g, state, adjoint.iterations)

@@ -1,0 +1,113 @@
+"""OfFeatures: the training of a feature network (dio), on label maps and through registrations."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from regcli.errors import InputError, RecipeError
+from regcli.io.weights import facts as header
+from regcli.io.weights import find, tensors
+from regcli.models.weights import assemble, network
+from regcli.nets.base import fitting
+from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
+from regcli.train.pairs import Pairs
+from regcli.train.plan import TrainPlan
+from regcli.train.study import Study, check_pairs
+from regcli.train.subjects import Subjects
+from regcli.train.task import Task
+from regcli.train.types import Types
+
+_DENSE = ("diffeo", "freeform")
+_CHANNELS = 16  # of features that no labels name
+
+
+class OfFeatures(Study):
+    """See the module."""
+
+    def check(self, plan: TrainPlan) -> None:
+        """See Study."""
+        parse(NETWORKS, plan.network)
+        build(ADJOINTS, plan.adjoint)
+        build(TRANSFORMS, plan.transform)
+        if plan.transform.partition(":")[0] not in _DENSE:
+            raise RecipeError(
+                f"--transform {plan.transform}: features are trained with dense maps.",
+                f"Use {' or '.join(_DENSE)}; registrations may use any other.",
+            )
+        if plan.adjoint.partition(":")[0] == "unroll":
+            raise RecipeError(
+                "--adjoint unroll does not differentiate the solver that registers.",
+                "Use gn-ift, ift, phantom:steps=K or jfb; benchmarks/adjoints.py compares unroll.",
+            )
+        multiple = plan.multiple
+        fits = tuple(max(fitting(n, multiple), multiple + 1) for n in plan.shape)
+        if any(plan.shape) and fits != plan.shape:
+            raise RecipeError(
+                f"--shape {'x'.join(map(str, plan.shape))} does not suit the network.",
+                f"Use {'x'.join(map(str, fits))}: multiples of {multiple} and one more.",
+            )
+
+    def suited(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
+        """See Study."""
+        if subjects.words.count == 1:
+            plan = replace(plan, warm_steps=0)
+        if plan.warm_steps + plan.steps == 0:
+            cause = "Without labels there is nothing to warm up with, and of other steps there are"
+            cause += " 0."
+            if subjects.words.count > 1:
+                cause = "With --warm-steps 0 and --steps 0 nothing is learned."
+            raise InputError(cause, "Give --steps.")
+        if plan.warm_steps and not subjects.validation:
+            raise InputError("There is no case to validate with.", "Name some with --validation.")
+        if plan.steps:
+            check_pairs(plan, subjects)
+        return plan
+
+    def tasks(self, plan: TrainPlan, subjects: Subjects) -> list[Task[Any, Any]]:
+        """See Study."""
+        tasks: list[Task[Any, Any]] = []
+        if plan.warm_steps:
+            tasks.append(Types(subjects, plan))
+        if plan.steps:
+            tasks.append(Pairs(subjects, plan))
+        return tasks
+
+    def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
+        """See Study."""
+        return network(plan.network, _channels(subjects))
+
+    def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
+        """See Study; `models.weights.assemble` reads them."""
+        words = subjects.words
+        return {
+            "model": "dio",
+            "network": plan.network,
+            "channels": _channels(subjects),
+            "spacing_mm": plan.spacing_mm,
+            "gains": list(plan.gains),
+            "smoothness": plan.smoothness,
+            "codes": dict(zip(map(str, words.codes), words.types, strict=True)),
+        }
+
+    def started(
+        self, plan: TrainPlan, subjects: Subjects
+    ) -> tuple[TrainPlan, dict[str, Tensor] | None]:
+        """See Study: gains and smoothness are what suits the features that are begun with."""
+        if not plan.start:
+            return plan, None
+        file, facts = find(plan.start), self.facts(plan, subjects)
+        begun = header(file.path)
+        for key in ("network", "channels", "codes"):
+            if begun.get(key) != facts[key]:
+                raise InputError(
+                    f"--start {plan.start}: its {key} differ from what the data asks for.",
+                    "Leave --start out, or train on data with the same labels.",
+                )
+        start = assemble(file.name, file.sha256, begun, tensors(file.path))
+        plan = replace(plan, gains=start.gains, smoothness=start.smoothness)
+        return plan, start.net.state_dict()
+
+
+def _channels(subjects: Subjects) -> int:
+    return subjects.words.count if subjects.words.count > 1 else _CHANNELS

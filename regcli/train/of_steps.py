@@ -1,0 +1,121 @@
+"""OfSteps: the training of a network of steps: DEQReg's, and the unrolled ones beside it."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from regcli.errors import InputError, RecipeError
+from regcli.io.weights import facts as header
+from regcli.io.weights import find, tensors
+from regcli.models.iterative import MOST_LEVELS, MOST_STEPS, assemble_steps, step_network
+from regcli.nets.recurrent import GradientNet
+from regcli.registry import ADJOINTS, LEARNERS, build
+from regcli.solve.adjoint import IFT, JacobianFree, Phantom
+from regcli.train.equilibria import Equilibria
+from regcli.train.learners import Equilibrium, Unrolled
+from regcli.train.plan import TrainPlan
+from regcli.train.scenes import Scenes
+from regcli.train.study import Study, check_pairs
+from regcli.train.subjects import Subjects
+from regcli.train.task import Task
+from regcli.train.unrolled import Unrolling
+
+
+class OfSteps(Study):
+    """See the module."""
+
+    def check(self, plan: TrainPlan) -> None:
+        """See Study."""
+        recipe: Equilibrium | Unrolled = build(LEARNERS, plan.model)
+        net, name = step_network(recipe.network), plan.model.partition(":")[0]
+        if recipe.levels > MOST_LEVELS or recipe.steps > MOST_STEPS:
+            raise RecipeError(
+                f"{plan.model}: {recipe.levels} levels of {recipe.steps} steps.",
+                f"At most {MOST_LEVELS} of {MOST_STEPS} can be registered with.",
+            )
+        if isinstance(net, GradientNet) and recipe.levels != len(net.rates):
+            raise RecipeError(
+                f"{plan.model}: the network has weights for {len(net.rates)} levels.",
+                f"Leave levels={recipe.levels} out.",
+            )
+        if isinstance(recipe, Unrolled):
+            if plan.adjoint != "unroll":
+                raise RecipeError(
+                    f"--adjoint {plan.adjoint} has no effect with --model {name}.", "Leave it out."
+                )
+            return
+        if net.sense in ("slopes", "derived"):
+            raise RecipeError(
+                f"{plan.model}: {recipe.network} has no equilibrium: its steps depend on more than "
+                "the displacement.",
+                "Use guided, update or update-full.",
+            )
+        if recipe.states >= recipe.steps:
+            raise RecipeError(
+                f"{plan.model}: {recipe.states} states before the last of {recipe.steps} steps.",
+                "Give fewer states, or more steps.",
+            )
+        adjoint = build(ADJOINTS, plan.adjoint)
+        if not isinstance(adjoint, (Phantom, JacobianFree, IFT)):
+            raise RecipeError(
+                f"--adjoint {plan.adjoint} is not for --model deq.",
+                "Use phantom:steps=K,rate=X, jfb or ift:iterations=N.",
+            )
+        if isinstance(adjoint, IFT) and net.sense != "none":
+            raise RecipeError(
+                f"--adjoint ift: no gradients pass through what {recipe.network} senses.",
+                "Use phantom, or deq:network=update.",
+            )
+
+    def suited(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
+        """See Study."""
+        if plan.steps == 0:
+            raise InputError("With --steps 0 nothing is learned.", "Give --steps.")
+        check_pairs(plan, subjects)
+        return plan
+
+    def tasks(self, plan: TrainPlan, subjects: Subjects) -> list[Task[Any, Any]]:
+        """See Study."""
+        recipe: Equilibrium | Unrolled = build(LEARNERS, plan.model)
+        training, validation = (  # elastic draws cannot carry landmarks
+            [replace(one, points=None) for one in people]
+            for people in (subjects.training, subjects.validation)
+        )
+        scenes = Scenes(replace(subjects, training=training, validation=validation), plan)
+        if isinstance(recipe, Equilibrium):
+            return [Equilibria(scenes, plan, recipe)]
+        return [Unrolling(scenes, plan, recipe)]
+
+    def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
+        """See Study."""
+        return step_network(build(LEARNERS, plan.model).network)
+
+    def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
+        """See Study; `models.iterative.assemble_steps` reads them."""
+        recipe: Equilibrium | Unrolled = build(LEARNERS, plan.model)
+        return {
+            "model": plan.model.partition(":")[0],
+            "network": recipe.network,
+            "spacing_mm": plan.spacing_mm,
+            "levels": recipe.levels,
+            "steps": recipe.steps,
+            "sigma": recipe.sigma,
+            "recipe": vars(recipe),
+        }
+
+    def started(
+        self, plan: TrainPlan, subjects: Subjects
+    ) -> tuple[TrainPlan, dict[str, Tensor] | None]:
+        """See Study."""
+        if not plan.start:
+            return plan, None
+        file = find(plan.start)
+        start = assemble_steps(file.name, file.sha256, header(file.path), tensors(file.path))
+        wanted, begun = build(LEARNERS, plan.model).network, header(file.path)["network"]
+        if wanted != begun:
+            raise InputError(
+                f"--start {plan.start} holds a network {begun}, not {wanted}.",
+                "Leave --start out, or train the model that it is of.",
+            )
+        return plan, start.net.state_dict()

@@ -1,0 +1,152 @@
+"""Scenes: pairs as a network of displacements learns from them: two people, one kind of scan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from regcli.evaluate.metrics import dice
+from regcli.image import Space
+from regcli.models.learned import View, spacings, transferred, views
+from regcli.models.pyramid import Prepared
+from regcli.ops.sample import sample
+from regcli.train.anatomy import Anatomy
+from regcli.train.losses import map_loss, overlap_loss
+from regcli.train.plan import TrainPlan
+from regcli.train.subjects import Subjects
+from regcli.train.synth import Look, Sample, draw, generator_of, look
+
+_VALIDATION = 1 << 20  # steps from here on draw what is validated: no training step sees it
+_COARSEST_MM, _NOISE = 4.0, 0.03  # what maps learn in noise is to blur it
+_TYPES = 6  # whose overlap is judged at a time: each is a volume to be carried
+_ELASTIC_MM = (1.2, 0.8, 0.4)  # besides what tells two people apart
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A pair of the same contrast.
+
+    Attributes:
+        fixed: An image.
+        moving: Another.
+        seed: Of what else is random about a step.
+    """
+
+    fixed: Sample
+    moving: Sample
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Where scenes come from and how they are judged.
+
+    Attributes:
+        subjects: At least two to learn from; without landmarks, which elastic draws cannot carry.
+        plan: What to do.
+    """
+
+    subjects: Subjects
+    plan: TrainPlan
+
+    def draw(self, generator: Generator) -> Scene:
+        """To learn from; on any thread."""
+        return self._scene(self.subjects.some_pair(generator), generator, self.plan)
+
+    @cached_property
+    def validation(self) -> list[Scene]:
+        """Always the same, of whole anatomies whatever is trained on."""
+        people, plan = self.subjects.validation, self.plan.holding(self.subjects.whole_mm)
+        return [
+            self._scene((people[f], people[m]), generator_of(0, _VALIDATION + n), plan)
+            for n, (f, m) in enumerate(self.subjects.pairs)
+        ]
+
+    def views(self, scene: Scene, levels: int, multiple: int) -> list[View]:
+        """A scene on the grids of a network, coarse to fine."""
+        fixed, moving = (self._prepared(one) for one in (scene.fixed, scene.moving))
+        still = torch.eye(4, dtype=torch.float64)
+        steps = spacings(self.plan.spacing_mm, levels)
+        return views(fixed, moving, still, spacings_mm=steps, multiple=multiple)
+
+    def misfit(
+        self, scene: Scene, view: View, *, smoothness: float, labels: float
+    ) -> Callable[[Tensor], Tensor]:
+        """What is wrong with a displacement on a view's grid, as a function of it: ().
+
+        Args:
+            scene: The pair.
+            view: On a level.
+            smoothness: Weight of its roughness.
+            labels: Weight of the overlap of some of the types, drawn for the scene.
+        """
+        known = labels > 0 and self.subjects.words.count > 1
+        types = self._some_types(scene, view) if known else None
+        if types is not None and not any(bool(t.any()) for t in types):
+            types = None
+
+        def judged(u: Tensor) -> Tensor:
+            loss = map_loss(view.fixed, view.moving, u, view.shown, smoothness)
+            return loss if types is None else loss + labels * overlap_loss(*types, u)
+
+        return judged
+
+    def score(self, scene: Scene, u: Tensor, view: View, smoothness: float) -> float:
+        """Of a displacement on a view's grid: mean Dice of the types, or less the loss."""
+        if self.subjects.words.count == 1:
+            return -float(map_loss(view.fixed, view.moving, u, view.shown, smoothness))
+        own = self._prepared(scene.fixed).space
+        fine = transferred(u, view.space, own)
+        moved = sample(scene.moving.types, fine.cpu(), interpolation="nearest")
+        overlap = dice(scene.fixed.types[0, 0], moved[0, 0])
+        return sum(overlap.values()) / max(len(overlap), 1)
+
+    def _some_types(self, scene: Scene, view: View) -> tuple[Tensor, Tensor]:
+        """(1, 1, I, J, K) int64 each, on the view's grid; all other types count as background."""
+        there = torch.cat([scene.fixed.types.unique(), scene.moving.types.unique()]).unique()
+        there, generator = there[there > 0], torch.Generator().manual_seed(scene.seed)
+        chosen = there[torch.randperm(len(there), generator=generator)[:_TYPES]]
+        own = self._prepared(scene.fixed).space
+        matrix = (torch.linalg.inv(own.affine) @ view.space.affine)[:3]
+        one, other = (
+            sample(
+                torch.where(torch.isin(s.types, chosen), s.types, 0),
+                matrix=matrix,
+                shape=view.space.shape,
+                interpolation="nearest",
+                border=False,
+            ).to(view.fixed.device)
+            for s in (scene.fixed, scene.moving)
+        )
+        return one, other
+
+    def _scene(
+        self, people: tuple[Anatomy, Anatomy], generator: Generator, plan: TrainPlan
+    ) -> Scene:
+        words = self.subjects.words
+        drawing = replace(
+            plan.drawing,
+            cut=0.0,
+            turn_rad=0.03,
+            scale=0.03,
+            shift_mm=1.5,
+            mirror=False,
+            elastic_mm=_ELASTIC_MM,
+            coarsest_mm=_COARSEST_MM,
+            noise=_NOISE,
+        )
+        shared = look(people[0], words, drawing, generator)
+        fixed, moving = (self._one(who, drawing, shared, generator) for who in people)
+        return Scene(fixed, moving, int(torch.randint(1 << 31, (), generator=generator)))
+
+    def _one(self, of: Anatomy, drawing, shared: Look, generator: Generator) -> Sample:
+        return draw(of, self.subjects.words, drawing, generator, shared)
+
+    def _prepared(self, sample: Sample) -> Prepared:
+        i, j, k = sample.image.shape[2:]
+        mm = torch.diag(torch.tensor([*[self.plan.spacing_mm] * 3, 1.0], dtype=torch.float64))
+        device = self.plan.torch_device
+        weight = None if sample.weight is None else sample.weight.to(device)
+        return Prepared(Space((i, j, k), mm), sample.image.to(device), weight)

@@ -1,0 +1,69 @@
+"""Study: what it means to train a kind of model, from options to tasks and the weights' header."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from regcli.errors import InputError
+from regcli.train.plan import TrainPlan
+from regcli.train.subjects import Subjects
+from regcli.train.task import Task
+
+
+class Study(ABC):
+    """A kind of training."""
+
+    @abstractmethod
+    def check(self, plan: TrainPlan) -> None:
+        """Refuse what this kind cannot do, before anything is read.
+
+        Raises:
+            RecipeError: Naming what it can.
+        """
+
+    @abstractmethod
+    def suited(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
+        """The plan with what depends on the data filled in.
+
+        Raises:
+            InputError: If there is not enough to learn from.
+        """
+
+    @abstractmethod
+    def tasks(self, plan: TrainPlan, subjects: Subjects) -> list[Task[Any, Any]]:
+        """What is learned, one after another."""
+
+    @abstractmethod
+    def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
+        """With random weights."""
+
+    @abstractmethod
+    def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
+        """What the header of the weights says but for what training finds out."""
+
+    @abstractmethod
+    def started(
+        self, plan: TrainPlan, subjects: Subjects
+    ) -> tuple[TrainPlan, dict[str, Tensor] | None]:
+        """The plan as the weights that it starts with change it, and their values; None without.
+
+        Raises:
+            WeightsError: If they cannot be used.
+            InputError: If they are of another kind.
+        """
+
+
+def check_pairs(plan: TrainPlan, subjects: Subjects) -> None:
+    """Refuse to learn from registrations without pairs.
+
+    Raises:
+        InputError: Saying what is missing.
+    """
+    if not subjects.pairs:
+        raise InputError(
+            "There is no pair of cases to validate registrations with.",
+            "Hold out two or more with --validation, or give --steps 0.",
+        )
+    if len(subjects.training) < 2:
+        raise InputError("Registrations need two cases to train on.", "Add some.")
