@@ -35,3 +35,13 @@ def test_every_loop_and_its_plain_form_run(case):
 
 def test_the_bandwidth_is_that_of_a_machine():
     assert 1e8 < kernels.bandwidth(1 << 20) < 1e13
+
+
+def test_an_equilibrium_is_trained_in_constant_memory_and_unrolled_steps_are_not():
+    memory = _load("step_memory")
+    kept = {
+        way: [memory.measure(way, steps, "update", 17)["saved_mb"] for steps in (4, 8)]
+        for way in memory.WAYS
+    }
+    assert kept["equilibrium"][0] == kept["equilibrium"][1]
+    assert kept["unrolled"][1] > 1.8 * kept["unrolled"][0] > 1.8 * kept["equilibrium"][0]
