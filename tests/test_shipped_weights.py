@@ -6,14 +6,16 @@ import phantoms
 import pytest
 import torch
 
-from regcli.choice import load
+from regcli.choice import load, steps
 from regcli.image import Space
 from regcli.io import weights as files
 from regcli.io.nifti import read_image
 from regcli.models.features import describe_pair
 from regcli.models.prepare import prepare
+from regcli.recipe import RegisterRecipe
 
 FILES = files.shipped()
+SPACE = Space((64, 64, 64), torch.diag(torch.tensor([3.0, 3, 3, 1])).double())
 EYE = torch.eye(4, dtype=torch.float64)
 TOLD = ("Data", "Licence", "Recipe", "Seed", "Hardware", "Held-out", "Limits")
 
@@ -26,13 +28,17 @@ def shares(images):
     return [learned.usual.share(described.volumes()) for described in pair]
 
 
-def test_the_default_comes_with_regcli():
-    assert files.DEFAULT in [file.name for file in FILES]
+def test_the_defaults_come_with_regcli():
+    assert {files.DEFAULT, files.DEFAULT_STEPS} <= {file.name for file in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_weights_are_whole_small_and_have_a_card(file):
-    load(file.name)
+    model = files.facts(file.path)["model"]
+    if model == "dio":
+        load(file.name)
+    else:
+        steps(RegisterRecipe(model=model, weights=file.name), SPACE)
     assert file.megabytes < 16
     card = files.card(file)
     assert card is not None
@@ -47,7 +53,7 @@ def test_the_folder_holds_nothing_that_is_not_listed():
 
 
 def test_phantoms_are_not_taken_for_brains():
-    pair = phantoms.pair(Space((64, 64, 64), torch.diag(torch.tensor([3.0, 3, 3, 1])).double()))
+    pair = phantoms.pair(SPACE)
     assert max(shares([pair.fixed, pair.moving])) < 1
 
 
