@@ -53,11 +53,9 @@ class OfFeatures(Study):
         if subjects.words.count == 1:
             plan = replace(plan, warm_steps=0)
         if plan.warm_steps + plan.steps == 0:
-            cause = "Without labels there is nothing to warm up with, and of other steps there are"
-            cause += " 0."
-            if subjects.words.count > 1:
-                cause = "With --warm-steps 0 and --steps 0 nothing is learned."
-            raise InputError(cause, "Give --steps.")
+            labels = subjects.words.count > 1
+            why = "--warm-steps 0 and" if labels else "no labels to warm up with and"
+            raise InputError(f"With {why} --steps 0 nothing is learned.", "Give --steps.")
         if plan.warm_steps and not subjects.validation:
             raise InputError("There is no case to validate with.", "Name some with --validation.")
         if plan.steps:
