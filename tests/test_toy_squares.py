@@ -75,7 +75,7 @@ def test_squares_meet_by_half_or_not_at_all(toy):
 
 @pytest.mark.slow
 def test_the_script_learns_and_writes_its_results(tmp_path):
-    command = [sys.executable, SCRIPT, tmp_path, "--steps", "20"]
+    command = [sys.executable, SCRIPT, tmp_path, "--steps", "10"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -87,5 +87,5 @@ def test_the_script_learns_and_writes_its_results(tmp_path):
     loss = {(r["features"], r["squares"], int(r["step"])): float(r["loss"]) for r in rows}
     assert loss["raw intensities", "apart", 0] > 0.95
     assert loss["learned", "apart", 0] > 0.9
-    assert loss["learned", "apart", 20] < 0.7
-    assert loss["learned", "overlapping", 20] < 0.7 * loss["learned", "overlapping", 0]
+    assert loss["learned", "apart", 10] < 0.7
+    assert loss["learned", "overlapping", 10] < 0.7 * loss["learned", "overlapping", 0]

@@ -9,7 +9,7 @@ from regcli.energy.base import Regularizer, Similarity
 from regcli.energy.features import Features
 from regcli.image import Space
 from regcli.ops.match import Moved, Quadratic
-from regcli.ops.sample import sample, sample_covered
+from regcli.ops.sample import after, sample, sample_covered
 from regcli.ops.totals import total
 from regcli.solve.base import Problem
 from regcli.transforms.base import Transform
@@ -69,7 +69,7 @@ class GaussNewtonForce:
 
         def evaluate(y: Tensor) -> tuple[Tensor, Quadratic]:
             M, u = transform.parts(y, space)
-            matrix = _after(pair.matrix, M)
+            matrix = after(pair.matrix, M)
             moved, weight = sample_covered(pair.moving, u, matrix, space.shape)
             if pair.fixed_weight is not None:
                 weight.mul_(pair.fixed_weight)
@@ -93,10 +93,3 @@ class GaussNewtonForce:
             lambda y, model, damping: transform.step(y, model, stiffness, space, damping),
             lambda y, delta: transform.retract(y, delta, space),
         )
-
-
-def _after(outer: Tensor, inner: Tensor) -> Tensor:
-    """(3, 4) matrix of x -> outer(inner(x))."""
-    out = outer[:, :3] @ inner
-    out[:, 3] += outer[:, 3]
-    return out

@@ -15,7 +15,7 @@ from regcli.nets.base import Kernel, Pointwise, upsample
 from regcli.ops.filter import gaussian
 
 _SLOPE = 0.2
-_RATE = 2.0  # of steps that are then smoothed, at the start
+_RATE = 3.0  # of steps that are then smoothed, at the start
 _FIRST = 1e-5  # deviation of the last layer's weights at the start: no step at all
 
 
@@ -80,7 +80,7 @@ class GuidedNet(StepNet):
 
     sense: ClassVar[Literal["none", "slopes", "derived", "newton"]] = "newton"
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 64), sigma: float = 1.5) -> None:
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 64), sigma: float = 0.8) -> None:
         super().__init__()
         self.multiple, self.sigma = 2 ** len(widths), sigma
         self.rate = nn.Parameter(torch.tensor(_RATE))

@@ -82,6 +82,13 @@ def coverage(source: Shape, displacement: Tensor | None, matrix: Tensor, shape: 
     return torch.from_numpy(out)[None, None]
 
 
+def after(outer: Tensor, inner: Tensor) -> Tensor:
+    """(3, 4) matrix of x -> outer(inner(x))."""
+    out = outer[:, :3] @ inner
+    out[:, 3] += outer[:, 3]
+    return out
+
+
 def sample_covered(
     image: Tensor, displacement: Tensor | None, matrix: Tensor, shape: Shape
 ) -> tuple[Tensor, Tensor]:

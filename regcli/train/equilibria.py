@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from regcli.models.learned import LearnedForce, march, transferred
+from regcli.models.learned import LearnedForce, transferred
 from regcli.nets.update import StepNet
 from regcli.ops.filter import gaussian
 from regcli.registry import ADJOINTS, build
 from regcli.solve.adjoint import IFT, JacobianFree, Phantom
 from regcli.solve.phantom import Map, implicit, phantom, squared_slopes, trajectory
 from regcli.train.learners import Equilibrium
-from regcli.train.plan import TrainPlan
-from regcli.train.scenes import Scene, Scenes
-from regcli.train.task import Task
+from regcli.train.scenes import Scene
+from regcli.train.steptask import StepTask
 
 _CONTRACTION = 0.9  # of distances, by a step at the last state: what exceeds it is penalized
 _SMOOTH = 2.0  # voxels: random directions that the smoothing within the map leaves alone
@@ -31,34 +30,16 @@ _COARSE = 0.5  # weight of the loss on a level that a finer one follows
 
 
 @dataclass(frozen=True, eq=False)
-class Equilibria(Task[Scene, StepNet]):
+class Equilibria(StepTask):
     """Registration by a fixed point.
 
     Attributes:
-        scenes: What to learn from.
-        plan: What to do.
         recipe: The map and its training.
     """
 
     name: ClassVar[str] = "equilibria"
 
-    scenes: Scenes
-    plan: TrainPlan
     recipe: Equilibrium
-
-    @property
-    def steps(self) -> int:
-        """See Task."""
-        return self.plan.steps
-
-    @property
-    def rate(self) -> float:
-        """See Task."""
-        return self.plan.rate
-
-    def draw(self, generator: Generator) -> Scene:
-        """See Task."""
-        return self.scenes.draw(generator)
 
     def losses(self, net: StepNet, sample: Scene, done: float) -> Iterator[Tensor]:
         """See Task: one for every state that is corrected, and the map's slopes."""
@@ -71,9 +52,7 @@ class Equilibria(Task[Scene, StepNet]):
                 u = transferred(u, levels[number - 1].space, view.space)
             g = LearnedForce(net, view, recipe.sigma, self.plan.autocast).onward
             weight = 1.0 if number == len(levels) - 1 else _COARSE
-            misfit = self.scenes.misfit(
-                sample, view, smoothness=recipe.smoothness, labels=recipe.labels
-            )
+            misfit = self.scenes.misfit(sample, view, recipe)
             *visited, u = trajectory(g, u, recipe.steps, recipe.states)
             for state, gamma in (*((v, recipe.gamma) for v in visited), (u, 1.0)):
                 share = weight * gamma
@@ -85,16 +64,6 @@ class Equilibria(Task[Scene, StepNet]):
                 for v in (step, gaussian(torch.randn(u.shape, generator=probe).to(u), _SMOOTH)):
                     excess = (squared_slopes(g, u, v) - _CONTRACTION**2).clamp(min=0)
                     yield 0.5 * weight * recipe.jacobian * excess
-
-    def validate(self, net: StepNet) -> tuple[float, dict[str, Any]]:
-        """See Task: after as many plain steps as in training, on every level."""
-        scores = []
-        for scene in self.scenes.validation:
-            levels = self.scenes.views(scene, self.recipe.levels, net.multiple)
-            recipe, autocast = self.recipe, self.plan.autocast
-            *_, u = march(net, levels, recipe.steps, recipe.sigma, autocast)
-            scores.append(self.scenes.score(scene, u, levels[-1], self.recipe.smoothness))
-        return sum(scores) / len(scores), {}
 
 
 def attached(g: Map, state: Tensor, adjoint: Any) -> Tensor:

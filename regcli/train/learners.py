@@ -9,7 +9,7 @@ _OR_ZERO = {"zero": True}
 class Equilibrium:
     """DEQReg: one network, iterated to a fixed point.
 
-    Nearest to the paper's: deq:levels=1,sigma=0,jacobian=0,network=update-full,steps=48.
+    Nearest to the paper's: deq:levels=1,sigma=0,jacobian=0,folds=0,network=update-full,steps=48.
 
     Attributes:
         network: A spec of registry.UPDATES.
@@ -21,12 +21,13 @@ class Equilibrium:
         jacobian: Weight of the map's slopes at its last state, as far as it does not contract.
         labels: Weight of the overlap of structures, where label maps tell them.
         smoothness: Weight of the squared length of the displacement's differences.
+        folds: Weight of how far determinants fall below .2; of its mean over voxels.
 
     Source: Zhang et al., DEQReg, MICCAI 2025.
     """
 
     network: str = "guided"
-    levels: int = 2
+    levels: int = 3
     steps: int = 24
     states: int = field(default=3, metadata=_OR_ZERO)
     gamma: float = 0.5
@@ -34,6 +35,7 @@ class Equilibrium:
     jacobian: float = field(default=0.5, metadata=_OR_ZERO)
     labels: float = field(default=0.0, metadata=_OR_ZERO)
     smoothness: float = 0.1
+    folds: float = field(default=5.0, metadata=_OR_ZERO)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Unrolled:
         sigma: Of the smoothing of the displacement after every step, voxels.
         labels: As of `Equilibrium`.
         smoothness: As of `Equilibrium`.
+        folds: As of `Equilibrium`.
     """
 
     network: str = "update"
@@ -58,3 +61,7 @@ class Unrolled:
     sigma: float = field(default=0.0, metadata=_OR_ZERO)
     labels: float = field(default=0.0, metadata=_OR_ZERO)
     smoothness: float = 0.1
+    folds: float = field(default=0.0, metadata=_OR_ZERO)
+
+
+Steps = Equilibrium | Unrolled

@@ -13,7 +13,7 @@ from regcli.nets.recurrent import GradientNet
 from regcli.registry import ADJOINTS, LEARNERS, build
 from regcli.solve.adjoint import IFT, JacobianFree, Phantom
 from regcli.train.equilibria import Equilibria
-from regcli.train.learners import Equilibrium, Unrolled
+from regcli.train.learners import Equilibrium, Steps, Unrolled
 from regcli.train.plan import TrainPlan
 from regcli.train.scenes import Scenes
 from regcli.train.study import Study, check_pairs
@@ -27,7 +27,7 @@ class OfSteps(Study):
 
     def check(self, plan: TrainPlan) -> None:
         """See Study."""
-        recipe: Equilibrium | Unrolled = build(LEARNERS, plan.model)
+        recipe: Steps = build(LEARNERS, plan.model)
         net, name = step_network(recipe.network), plan.model.partition(":")[0]
         if recipe.levels > MOST_LEVELS or recipe.steps > MOST_STEPS:
             raise RecipeError(
@@ -77,7 +77,7 @@ class OfSteps(Study):
 
     def tasks(self, plan: TrainPlan, subjects: Subjects) -> list[Task[Any, Any]]:
         """See Study."""
-        recipe: Equilibrium | Unrolled = build(LEARNERS, plan.model)
+        recipe: Steps = build(LEARNERS, plan.model)
         training, validation = (  # elastic draws cannot carry landmarks
             [replace(one, points=None) for one in people]
             for people in (subjects.training, subjects.validation)
@@ -93,7 +93,7 @@ class OfSteps(Study):
 
     def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
         """See Study; `models.iterative.assemble_steps` reads them."""
-        recipe: Equilibrium | Unrolled = build(LEARNERS, plan.model)
+        recipe: Steps = build(LEARNERS, plan.model)
         return {
             "model": plan.model.partition(":")[0],
             "network": recipe.network,

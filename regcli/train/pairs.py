@@ -85,16 +85,6 @@ class Pairs(Task[Drawn, FeatureNet]):
     subjects: Subjects
     plan: TrainPlan
 
-    @property
-    def steps(self) -> int:
-        """See Task."""
-        return self.plan.steps
-
-    @property
-    def rate(self) -> float:
-        """See Task."""
-        return self.plan.rate
-
     def draw(self, generator: Generator) -> Drawn:
         """See Task."""
         pair = self.subjects.some_pair(generator)

@@ -13,7 +13,8 @@ from regcli.models.learned import View, spacings, transferred, views
 from regcli.models.pyramid import Prepared
 from regcli.ops.sample import sample
 from regcli.train.anatomy import Anatomy
-from regcli.train.losses import map_loss, overlap_loss
+from regcli.train.learners import Steps
+from regcli.train.losses import fold_loss, map_loss, overlap_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
 from regcli.train.synth import Look, Sample, draw, generator_of, look
@@ -71,25 +72,24 @@ class Scenes:
         steps = spacings(self.plan.spacing_mm, levels)
         return views(fixed, moving, still, spacings_mm=steps, multiple=multiple)
 
-    def misfit(
-        self, scene: Scene, view: View, *, smoothness: float, labels: float
-    ) -> Callable[[Tensor], Tensor]:
+    def misfit(self, scene: Scene, view: View, recipe: Steps) -> Callable[[Tensor], Tensor]:
         """What is wrong with a displacement on a view's grid, as a function of it: ().
 
         Args:
             scene: The pair.
             view: On a level.
-            smoothness: Weight of its roughness.
-            labels: Weight of the overlap of some of the types, drawn for the scene.
+            recipe: Says what counts how much; of the types, some are drawn for the scene.
         """
-        known = labels > 0 and self.subjects.words.count > 1
+        known = recipe.labels > 0 and self.subjects.words.count > 1
         types = self._some_types(scene, view) if known else None
         if types is not None and not any(bool(t.any()) for t in types):
             types = None
 
         def judged(u: Tensor) -> Tensor:
-            loss = map_loss(view.fixed, view.moving, u, view.shown, smoothness)
-            return loss if types is None else loss + labels * overlap_loss(*types, u)
+            loss = map_loss(view.fixed, view.moving, u, view.shown, recipe.smoothness)
+            if recipe.folds:
+                loss = loss + recipe.folds * fold_loss(u)
+            return loss if types is None else loss + recipe.labels * overlap_loss(*types, u)
 
         return judged
 

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from regcli.ops.sample import resize, sample
+from regcli.ops.sample import after, resize, sample
 from regcli.train.anatomy import Anatomy, Vocabulary
 from regcli.train.drawing import Drawing
 from regcli.train.scanner import contrast, paint, scan
@@ -89,7 +89,7 @@ def draw(
     if shared:
         matrix[:, 3] += shared.offset / torch.tensor(whose.space.spacing)
     if whose is not of:
-        matrix = _after(whose.onto(of), matrix)
+        matrix = after(whose.onto(of), matrix)
     both = torch.cat([of.indices, of.brain], dim=1)  # looked up together: one walk, not two
     seen = sample(both, u, matrix=matrix, interpolation="nearest", border=False)
     indices, brain = (part.contiguous() for part in seen.split(1, dim=1))
@@ -133,13 +133,6 @@ def placement(
     out[:, :3] = linear * (0.5 * drawing.spacing_mm) / spacing[:, None]
     centre = torch.tensor([(n - 1) / 2 for n in shape], dtype=torch.float64)
     out[:, 3] = of.middle + drawing.shift_mm * normal[2] / spacing - out[:, :3] @ centre
-    return out
-
-
-def _after(outer: Tensor, inner: Tensor) -> Tensor:
-    """(3, 4) matrix of x -> outer(inner(x))."""
-    out = outer[:, :3] @ inner
-    out[:, 3] += outer[:, 3]
     return out
 
 

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Generator, Tensor, nn
 
+from regcli.train.plan import TrainPlan
+
 S = TypeVar("S")
 N = TypeVar("N", bound=nn.Module)
 
@@ -15,19 +17,21 @@ class Task(ABC, Generic[S, N]):
 
     Attributes:
         name: In train.csv.
+        plan: What to do.
     """
 
     name: ClassVar[str]
+    plan: TrainPlan
 
     @property
-    @abstractmethod
     def steps(self) -> int:
         """How many."""
+        return self.plan.steps
 
     @property
-    @abstractmethod
     def rate(self) -> float:
         """Highest learning rate."""
+        return self.plan.rate
 
     @abstractmethod
     def draw(self, generator: Generator) -> S:

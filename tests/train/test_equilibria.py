@@ -13,7 +13,7 @@ from regcli.registry import LEARNERS, build
 from regcli.train.anatomy import vocabulary
 from regcli.train.equilibria import Equilibria
 from regcli.train.learners import Equilibrium, Unrolled
-from regcli.train.losses import map_loss
+from regcli.train.losses import fold_loss, map_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.scenes import Scenes
 from regcli.train.subjects import Subjects
@@ -22,7 +22,7 @@ from regcli.train.unrolled import Unrolling
 
 WORDS = vocabulary(CODES)
 PLAN = TrainPlan(model="deq", shape=(17, 17, 17), adjoint="phantom:steps=2,rate=1", steps=20)
-SMALL = Equilibrium(levels=1, steps=4, states=1)
+SMALL = Equilibrium(levels=1, steps=4, states=1, folds=0.0)
 
 
 def scenes(plan=PLAN, count=4):
@@ -82,6 +82,19 @@ def test_no_slopes_and_no_states_leave_one_part():
     assert len(list(todo.losses(net(), todo.draw(generator_of(0, 0)), 0.0))) == 1
 
 
+def test_what_folds_costs_what_the_recipe_says():
+    scene = task().draw(generator_of(0, 0))
+    (view,) = task().scenes.views(scene, 1, net().multiple)
+    calm, folded = view.start, 3 * torch.randn(view.start.shape, generator=generator_of(0, 1))
+    for u, price in ((calm, 0.0), (folded, 2 * float(fold_loss(folded)))):
+        free, paid = (
+            float(task().scenes.misfit(scene, view, replace(SMALL, folds=folds))(u))
+            for folds in (0.0, 2.0)
+        )
+        assert paid - free == pytest.approx(price, rel=1e-4)
+    assert float(fold_loss(folded)) > 0.1
+
+
 def test_the_same_generator_gives_the_same_loss():
     todo = task()
     values = [learn(todo, net(), todo.draw(generator_of(0, step))) for step in (5, 5, 6)]
@@ -109,9 +122,9 @@ def test_memory_does_not_grow_with_the_steps_unless_they_are_unrolled():
 def test_a_few_steps_of_training_lower_the_loss():
     todo, own = task(replace(SMALL, jacobian=0.01)), net()
     sample = todo.draw(generator_of(0, 1))
-    optimizer = torch.optim.Adam(own.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(own.parameters(), lr=3e-3)
     before = learn(todo, own, sample)
-    for _ in range(25):
+    for _ in range(10):
         learn(todo, own, sample)
         optimizer.step()
     assert learn(todo, own, sample) < 0.97 * before

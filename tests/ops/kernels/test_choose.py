@@ -26,8 +26,8 @@ from regcli.recipe import RegisterRecipe
 from regcli.transforms import dense
 
 MODULES = (correlation, field, filter, histogram, jacobian, match, mind, newton, sample, twogrid)
-SPACE = Space((11, 12, 10), torch.diag(torch.tensor([5.0, 5.0, 6.0, 1.0])).double())
-RECIPE = RegisterRecipe(init="none", metric=("lncc", "mind:weight=0.3"), levels=(1,))
+SPACE = Space((9, 10, 8), torch.diag(torch.tensor([5.0, 5.0, 6.0, 1.0])).double())
+RECIPE = RegisterRecipe(init="none", metric=("lncc:radius=1", "mind:weight=0.3"), levels=(1,))
 
 
 def test_gradients_go_to_torch_and_tensors_of_the_processor_to_its_loops():

@@ -1,0 +1,42 @@
+"""StepTask: what the training of all networks of steps has in common."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Generator
+
+from regcli.models.learned import march
+from regcli.nets.update import StepNet
+from regcli.train.learners import Steps
+from regcli.train.plan import TrainPlan
+from regcli.train.scenes import Scene, Scenes
+from regcli.train.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class StepTask(Task[Scene, StepNet]):
+    """Registration by steps.
+
+    Attributes:
+        scenes: What to learn from.
+        plan: What to do.
+        recipe: The steps and their training.
+    """
+
+    scenes: Scenes
+    plan: TrainPlan
+    recipe: Steps
+
+    def draw(self, generator: Generator) -> Scene:
+        """See Task."""
+        return self.scenes.draw(generator)
+
+    def validate(self, net: StepNet) -> tuple[float, dict[str, Any]]:
+        """See Task: after as many plain steps as in training, on every level."""
+        scores = []
+        for scene in self.scenes.validation:
+            levels = self.scenes.views(scene, self.recipe.levels, net.multiple)
+            recipe, autocast = self.recipe, self.plan.autocast
+            *_, u = march(net, levels, recipe.steps, recipe.sigma, autocast)
+            scores.append(self.scenes.score(scene, u, levels[-1], recipe.smoothness))
+        return sum(scores) / len(scores), {}
