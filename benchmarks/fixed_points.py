@@ -1,0 +1,110 @@
+"""How many evaluations of a network solvers need for the residual of 48 plain steps.
+
+    python benchmarks/fixed_points.py LABELS WEIGHTS [--pairs N] [--json FILE]
+
+LABELS and WEIGHTS are as in convergence.py. On every level each solver starts where plain steps
+left the coarser one.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from convergence import HELD_OUT
+from rich.console import Console
+from rich.table import Table
+
+from regcli.io import weights as files
+from regcli.io.cases import read_cohort
+from regcli.models.iterative import Iterative, assemble_steps
+from regcli.models.learned import LearnedForce, transferred
+from regcli.registry import FIXED_POINTS, build
+from regcli.solve.fixedpoint import Rules, find
+from regcli.train.plan import TrainPlan
+from regcli.train.scenes import Scene, Scenes
+from regcli.train.subjects import read_subjects
+
+PLAIN, MOST = 48, 96  # evaluations: of plain steps, and of the others before they are given up
+SOLVERS = (*FIXED_POINTS, "anderson:memory=8", "broyden:memory=24")
+console = Console(width=100)
+
+
+def main() -> None:
+    """Solve, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    path = asked.weights
+    network = assemble_steps(path.stem, "", files.facts(path), files.tensors(path))
+    cohort = read_cohort(asked.labels, validation=HELD_OUT, least=2, labels_only=True)
+    subjects = read_subjects(cohort, synth=True, progress=lambda share: None)
+    scenes = Scenes(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
+    rows = [
+        {"pair": number, **row}
+        for number, scene in enumerate(scenes.validation[: asked.pairs])
+        for row in race(network, scene, scenes)
+    ]
+    show(rows)
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def race(network: Iterative, scene: Scene, scenes: Scenes) -> list[dict[str, Any]]:
+    """Evaluations by level and solver, and the residuals that they ended with."""
+    levels, rows = scenes.views(scene, network.levels, network.net.multiple), []
+    start = levels[0].start
+    for number, view in enumerate(levels):
+        if number:
+            start = transferred(start, levels[number - 1].space, view.space)
+        g = LearnedForce(network.net, view, network.sigma).onward
+        end = start
+        with torch.no_grad():
+            for _ in range(PLAIN):
+                last, end = end, g(end)
+        goal = float((end - last).norm() / end.norm())
+        rules = Rules(MOST, goal, 0.0)
+        for name in SOLVERS:
+            found = find(g, start, build(FIXED_POINTS, name), rules, lambda share: True)
+            rows.append(
+                {
+                    "level": number,
+                    "solver": name,
+                    "goal": goal,
+                    "evaluations": found.steps,
+                    "stopped": found.stopped,
+                    "residual": min(found.residuals),
+                }
+            )
+        start = end
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """By level and solver: mean evaluations, and how often the goal was reached."""
+    table = Table("level", "solver", "evaluations", "reached", "residual, least", "goal", box=None)
+    for level in sorted({row["level"] for row in rows}):
+        for name in SOLVERS:
+            own = [row for row in rows if (row["level"], row["solver"]) == (level, name)]
+            mean = {
+                key: sum(row[key] for row in own) / len(own)
+                for key in ("evaluations", "residual", "goal")
+            }
+            reached = sum(row["stopped"] == "converged" for row in own)
+            table.add_row(
+                str(level),
+                name,
+                f"{mean['evaluations']:.1f}",
+                f"{reached} of {len(own)}",
+                f"{mean['residual']:.5f}",
+                f"{mean['goal']:.5f}",
+            )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
