@@ -24,7 +24,7 @@ from regcli.train.learners import Equilibrium
 from regcli.train.scenes import Scene
 from regcli.train.steptask import StepTask
 
-_CONTRACTION = 0.9  # of distances, by a step at the last state: what exceeds it is penalized
+_CONTRACTION = 1.0  # of distances, by a step at the last state: what exceeds it is penalized
 _SMOOTH = 2.0  # voxels: random directions that the smoothing within the map leaves alone
 _COARSE = 0.5  # weight of the loss on a level that a finer one follows
 
