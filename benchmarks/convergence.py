@@ -88,8 +88,8 @@ def follow(network: Iterative, scene: Scene, scenes: Scenes) -> list[dict[str, f
 
 
 def worth(step: int, trained: int) -> bool:
-    """Whether a step is recorded: all in training, later ones twice a trained number."""
-    return step <= trained or 2 * step % trained == 0
+    """Whether a step is recorded: eight in training, later ones twice a trained number."""
+    return step % max(trained // 8, 1) == 0 if step <= trained else 2 * step % trained == 0
 
 
 def mean(curve: dict[str, Any], name: str) -> list[tuple[int, float]]:

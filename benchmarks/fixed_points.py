@@ -27,7 +27,7 @@ from regcli.train.scenes import Scene, Scenes
 from regcli.train.subjects import read_subjects
 
 PLAIN, MOST = 48, 96  # evaluations: of plain steps, and of the others before they are given up
-SOLVERS = (*FIXED_POINTS, "anderson:memory=8", "broyden:memory=24")
+SOLVERS = (*FIXED_POINTS, "anderson:memory=4,damping=1")
 console = Console(width=100)
 
 

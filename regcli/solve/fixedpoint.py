@@ -87,11 +87,11 @@ class Anderson(FixedPointSolver):
 
     Attributes:
         memory: How many.
-        damping: Of the step from there.
+        damping: Of the step from there; above 1 it goes further, as suits maps that come too short.
     """
 
-    memory: int = 4
-    damping: float = 1.0
+    memory: int = 6
+    damping: float = 1.6
     vector = True
 
     def __post_init__(self) -> None:
