@@ -41,7 +41,8 @@ def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
     """
     plan, features = record["plan"], facts["model"] == "dio"
     drawn = "images drawn from label maps" if record["synth"] else "images"
-    begun = f"from {plan['start']} on, whose data and licence count too: " if plan["start"] else ""
+    start = facts.get("start")
+    begun = f"from {start} on, whose data and licence count too: " if start else ""
     if features:
         title = f"a {plan['network']} for registration (dio)"
         steps = f"{plan['warm_steps']} steps on types, {plan['steps']} through registrations"

@@ -78,7 +78,9 @@ def train(
     net = make().to(plan.torch_device)
     if start is not None:
         net.load_state_dict(start)
-    facts = facts | {"plan": dataclasses.asdict(plan), "seconds": 0.0}
+    planned = dataclasses.asdict(plan)
+    del planned["start"]  # a path, which means nothing elsewhere
+    facts = facts | {"plan": planned, "seconds": 0.0}
     begun = read_facts(run / LAST) if (run / LAST).exists() else {"task": tasks[0].name, "step": 0}
     names = [task.name for task in tasks]
     first = names.index(begun["task"])

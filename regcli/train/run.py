@@ -13,6 +13,7 @@ import torch
 
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
+from regcli.io.weights import find
 from regcli.machine import choose_device, settings
 from regcli.models.weights import COARSEST_MM, FINEST_MM
 from regcli.recipe import RegisterRecipe
@@ -96,7 +97,7 @@ def _train(
     subjects = read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
     study = _study(job.plan)
     plan, weights = study.started(_suited(job, subjects), subjects)
-    facts = study.facts(plan, subjects)
+    facts = study.facts(plan, subjects) | {"start": _origin(plan)}
     record = _record(job, cohort, plan) | {"codes": list(subjects.words.codes)}
     record |= {"recipe": facts.get("recipe")}
     if job.resume:
@@ -201,6 +202,14 @@ def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:
         "drawing": dataclasses.asdict(plan.drawing),
         "environment": environment(),
     }
+
+
+def _origin(plan: TrainPlan) -> str:
+    """What the weights were begun with, as their header tells anybody anywhere."""
+    if not plan.start:
+        return ""
+    file = find(plan.start)
+    return f"{file.name} (sha256 {file.sha256[:16]})"
 
 
 def _begun(run: Path, record: dict[str, Any]) -> dict[str, Any]:

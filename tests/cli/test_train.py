@@ -219,8 +219,10 @@ def test_training_begins_with_other_weights_if_asked_to(run, folder, tmp_path):
     write_tensors(tmp_path / "own.safetensors", read_weights(best), own)
     begun = ("--start", tmp_path / "own.safetensors", *begun[2:])
     assert run("train", *options, "-o", tmp_path / "four", *begun).code == 0
-    assert "own.safetensors" in (tmp_path / "four" / "card.md").read_text()
     kept = read_facts(tmp_path / "four" / "best.safetensors")
+    assert kept["start"].startswith("own (sha256 ")
+    assert kept["start"] in (tmp_path / "four" / "card.md").read_text()
+    assert str(tmp_path) not in json.dumps(kept)  # nobody's folders go with weights
     assert (kept["gains"], kept["smoothness"]) == ([1.0, 2.0, 3.0], 0.5)
     for name in ("s0", "s1", "s2", "s3"):
         path = folder / "labels" / f"{name}.nii.gz"
