@@ -27,7 +27,7 @@ class Equilibrium:
     """
 
     network: str = "guided"
-    levels: int = 3
+    levels: int = 2
     steps: int = 24
     states: int = field(default=3, metadata=_OR_ZERO)
     gamma: float = 0.5
