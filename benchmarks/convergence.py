@@ -137,6 +137,7 @@ def draw(curves: list[dict[str, Any]], path: Path) -> None:
     axes[1].set_title("folds, % of voxels")
     axes[2].set_title("relative residual")
     axes[1].set_yscale("symlog", linthresh=0.1)
+    axes[1].set_ylim(bottom=0)
     axes[2].set_yscale("log")
     axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
