@@ -25,6 +25,9 @@ from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
 from regcli.transforms import dense
 
+if not torch.cuda.is_available():  # before anybody imports triton
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 MODULES = (correlation, field, filter, histogram, jacobian, match, mind, newton, sample, twogrid)
 SPACE = Space((9, 10, 8), torch.diag(torch.tensor([5.0, 5.0, 6.0, 1.0])).double())
 RECIPE = RegisterRecipe(init="none", metric=("lncc:radius=1", "mind:weight=0.3"), levels=(1,))
@@ -39,7 +42,6 @@ def test_gradients_go_to_torch_and_tensors_of_the_processor_to_its_loops():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU's own tests are nearer the truth")
 def test_a_registration_by_the_bodies_of_the_gpu_is_that_of_the_processor(monkeypatch):
-    os.environ.setdefault("TRITON_INTERPRET", "1")
     pytest.importorskip("triton")
     pair = phantoms.pair(SPACE)
     recipe = replace(RECIPE, iterations=(1,))
