@@ -26,7 +26,7 @@ from regcli.ops.jacobian import jacobian_determinant
 from regcli.train.losses import map_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.scenes import Scene, Scenes
-from regcli.train.subjects import read_subjects
+from regcli.train.subjects import Subjects, read_subjects
 
 HELD_OUT = ("sub-13", "sub-14", "sub-15")
 TIMES = 8  # of the steps in training
@@ -44,11 +44,10 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
     torch.set_grad_enabled(False)
-    cohort = read_cohort(asked.labels, validation=HELD_OUT, least=2, labels_only=True)
-    subjects = read_subjects(cohort, synth=True, progress=lambda share: None)
+    subjects = read_people(asked.labels)
     curves = []
     for path in asked.weights:
-        network = assemble_steps(path.stem, "", files.facts(path), files.tensors(path))
+        network = read_network(path)
         scenes = Scenes(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
         runs = [follow(network, scene, scenes) for scene in scenes.validation[: asked.pairs]]
         name = path.parent.name if path.stem == "best" else path.stem
@@ -59,6 +58,17 @@ def main() -> None:
         asked.json.write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
     if asked.picture:
         draw(curves, asked.picture)
+
+
+def read_people(labels: Path) -> Subjects:
+    """Those of a folder of label maps, three of them held out."""
+    cohort = read_cohort(labels, validation=HELD_OUT, least=2, labels_only=True)
+    return read_subjects(cohort, synth=True, progress=lambda share: None)
+
+
+def read_network(path: Path) -> Iterative:
+    """What regcli train wrote."""
+    return assemble_steps(path.stem, "", files.facts(path), files.tensors(path))
 
 
 def follow(network: Iterative, scene: Scene, scenes: Scenes) -> list[dict[str, float]]:

@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from convergence import HELD_OUT
+from convergence import read_network, read_people
 from rich.console import Console
 from rich.table import Table
 
-from regcli.io import weights as files
-from regcli.io.cases import read_cohort
-from regcli.models.iterative import Iterative, assemble_steps
+from regcli.models.iterative import Iterative
 from regcli.models.learned import LearnedForce, transferred
 from regcli.registry import FIXED_POINTS, build
 from regcli.solve.fixedpoint import Rules, find
 from regcli.train.plan import TrainPlan
 from regcli.train.scenes import Scene, Scenes
-from regcli.train.subjects import read_subjects
 
 PLAIN, MOST = 48, 96  # evaluations: of plain steps, and of the others before they are given up
 SOLVERS = (*FIXED_POINTS, "anderson:memory=4,damping=1")
@@ -39,10 +36,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    path = asked.weights
-    network = assemble_steps(path.stem, "", files.facts(path), files.tensors(path))
-    cohort = read_cohort(asked.labels, validation=HELD_OUT, least=2, labels_only=True)
-    subjects = read_subjects(cohort, synth=True, progress=lambda share: None)
+    network, subjects = read_network(asked.weights), read_people(asked.labels)
     scenes = Scenes(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
     rows = [
         {"pair": number, **row}

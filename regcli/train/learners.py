@@ -13,7 +13,8 @@ class Equilibrium:
 
     Attributes:
         network: A spec of registry.UPDATES.
-        levels: Voxel sizes on which the network is iterated, each half of the one before.
+        levels: Voxel sizes on which the network is iterated, each half of the one before; a third,
+            of 8 mm in a brain, misleads where people differ much.
         steps: Iterations on each level in training.
         states: How many states on the way to the last are corrected, too.
         gamma: Their weight in the loss.
