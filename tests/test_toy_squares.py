@@ -1,10 +1,7 @@
 """The toy square experiment runs, learns, and its gradient is that of the whole solve."""
 
 import csv
-import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,13 +70,10 @@ def test_squares_meet_by_half_or_not_at_all(toy):
         assert (common >= toy.SIDE**2 / 4).all() if meet else (common == 0).all()
 
 
-@pytest.mark.slow
-def test_the_script_learns_and_writes_its_results(tmp_path):
-    command = [sys.executable, SCRIPT, tmp_path, "--steps", "10"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert max(map(len, done.stdout.splitlines())) <= 80
+def test_the_script_learns_and_writes_its_results(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(toy.main.__globals__, "HELD_OUT", 16)
+    toy.main(tmp_path, steps=10)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     for name in ("loss.png", "landscape.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     with (tmp_path / "toy_squares.csv").open(newline="") as file:

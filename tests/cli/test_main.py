@@ -157,8 +157,10 @@ def test_the_end_is_told_though_the_interpreter_is_not_taken_apart():
     assert (done.returncode, done.stdout.split()) == (5, ["said", "done"])
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_nobody_has_to_listen(closed):
-    for arguments, code in (("--version", 0), ("info nothing.nii", 3)):
-        line = f"'{sys.executable}' -m regcli {arguments} {closed}"
-        assert subprocess.run(line, shell=True, capture_output=True, check=False).returncode == code
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code"),
+    [("--version", ">&-", 0), ("info nothing.nii", "2>&-", 3), ("info nothing.nii", ">&- 2>&-", 3)],
+)
+def test_nobody_has_to_listen(arguments, closed, code):
+    line = f"'{sys.executable}' -m regcli {arguments} {closed}"
+    assert subprocess.run(line, shell=True, capture_output=True, check=False).returncode == code

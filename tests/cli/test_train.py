@@ -65,7 +65,7 @@ def test_label_maps_alone_give_weights_a_card_a_log_and_a_picture(run, folder, t
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run, folder, tmp_path):
     """By SIGKILL, wherever it is."""
     options = (folder / "labels", "--synth", "--validation", "s2,s3", "--seed", 4)
-    options = (*options, "--warm-steps", 4, "--steps", 1, "--threads", 1, *FAST)
+    options = (*options, "--warm-steps", 4, "--steps", 0, "--threads", 1, *FAST)
     assert run("train", *options, "-o", tmp_path / "whole").code == 0
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "regcli", "train", *map(str, options), "-o", str(killed)]

@@ -1,6 +1,7 @@
 import csv
 import itertools
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -50,6 +51,13 @@ def subjects():
     return Subjects(words, people[:2], people[2:])
 
 
+@pytest.fixture(scope="module")
+def whole(subjects, tmp_path_factory):
+    """A run of both tasks that nothing has stopped."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    return SimpleNamespace(run=run, lines=run_tasks(tasks(subjects), run))
+
+
 def tasks(subjects, plan=PLAN, steps=6):
     return [Types(subjects, replace(plan, warm_steps=steps)), Darkness()]
 
@@ -78,14 +86,13 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("steps", [3, 7])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(subjects, tmp_path, steps):
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(subjects, whole, tmp_path, steps):
     """In the first task and in the second."""
-    run_tasks(tasks(subjects), tmp_path / "whole")
     run_tasks(tasks(subjects), tmp_path / "parts", steps=steps)
     assert len(rows(tmp_path / "parts")) == 1 + steps - (steps > 6)  # each task asks once more
     run_tasks(tasks(subjects), tmp_path / "parts")
-    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
-    assert same(tmp_path / "whole", tmp_path / "parts")
+    assert rows(whole.run) == rows(tmp_path / "parts")
+    assert same(whole.run, tmp_path / "parts")
 
 
 def test_rows_beyond_the_last_checkpoint_are_forgotten(subjects, tmp_path):
@@ -98,9 +105,7 @@ def test_rows_beyond_the_last_checkpoint_are_forgotten(subjects, tmp_path):
     assert all(row[2] != "9.9" for row in rows(tmp_path / "run"))
 
 
-def test_a_kill_between_the_log_and_the_state_loses_nothing(subjects, tmp_path, monkeypatch):
-    run_tasks(tasks(subjects), tmp_path / "whole")
-
+def test_a_kill_between_the_log_and_the_state_loses_nothing(subjects, whole, tmp_path, monkeypatch):
     class KilledError(Exception):
         pass
 
@@ -111,12 +116,11 @@ def test_a_kill_between_the_log_and_the_state_loses_nothing(subjects, tmp_path, 
         patch.setattr(loop, "write_state", kill)
         run_tasks(tasks(subjects), tmp_path / "killed")
     run_tasks(tasks(subjects), tmp_path / "killed")
-    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    assert rows(tmp_path / "killed") == rows(whole.run)
 
 
-def test_a_task_starts_from_the_best_weights_and_the_score_they_have(subjects, tmp_path):
-    lines = run_tasks(tasks(subjects), tmp_path / "run")
-    assert [line.split(":")[0] for line in lines] == [
+def test_a_task_starts_from_the_best_weights_and_the_score_they_have(whole):
+    assert [line.split(":")[0] for line in whole.lines] == [
         *(f"types, step {n}" for n in (2, 4, 6)),
         *(f"darkness, step {n}" for n in (0, 2, 4)),
     ]
@@ -133,7 +137,8 @@ def test_a_batch_is_the_mean_of_its_samples(subjects, tmp_path):
     assert batch == pytest.approx((first + second) / 2, rel=0.02)
 
 
-def test_the_loss_falls(subjects, tmp_path):
+def test_the_loss_falls(subjects, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # one draws ahead
     plan = TrainPlan(rise=5, shape=(17, 17, 17), warm_steps=40)
     run_tasks([Types(subjects, plan)], tmp_path / "run", plan)
     losses = [float(row[2]) for row in rows(tmp_path / "run")[1:]]
@@ -178,7 +183,7 @@ def test_better_weights_than_the_state_knows_of_are_not_overwritten(subjects, tm
 
 @pytest.mark.parametrize("task", ["types", "darkness"])
 def test_a_kill_before_the_best_weights_are_written_loses_nothing(
-    subjects, tmp_path, monkeypatch, task
+    subjects, whole, tmp_path, monkeypatch, task
 ):
     """The state, which is written first, says that there are better ones: of its own task."""
 
@@ -190,13 +195,12 @@ def test_a_kill_before_the_best_weights_are_written_loses_nothing(
             raise KilledError
         write_tensors(path, values, facts)
 
-    run_tasks(tasks(subjects), tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(loop, "write_tensors", kill)
         run_tasks(tasks(subjects), tmp_path / "killed")
     run_tasks(tasks(subjects), tmp_path / "killed")
-    assert same(tmp_path / "whole", tmp_path / "killed")
-    one, other = (load_file(tmp_path / name / "best.safetensors") for name in ("whole", "killed"))
+    assert same(whole.run, tmp_path / "killed")
+    one, other = (load_file(r / "best.safetensors") for r in (whole.run, tmp_path / "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
