@@ -69,3 +69,13 @@ def finished(scans, tmp_path_factory):
 def result(finished, tmp_path):
     """A copy of `finished`, elsewhere, that tests may spoil."""
     return shutil.copytree(finished, tmp_path / "moved result")
+
+
+@pytest.fixture
+def register(run, scans, tmp_path):
+    """register("--json") registers the pair into `tmp_path / out`."""
+
+    def command(*options):
+        return run("register", scans.fixed, scans.moving, "-o", tmp_path / "out", *options)
+
+    return command
