@@ -75,7 +75,7 @@ def train(
     ] = None,
     steps: Annotated[
         int | None,
-        option("Through registrations; default 600, not dio 3000.", "N", panel=_HOW, least=0),
+        option("Through registrations; default 600, or 3000 (not dio).", "N", panel=_HOW, least=0),
     ] = None,
     epochs: Annotated[
         int | None, option("The same, in rounds of all cases.", "N", panel=_HOW, least=1)
@@ -85,7 +85,7 @@ def train(
         float | None, option("Of --warm-steps; default 2e-3.", "X", panel=_HOW)
     ] = None,
     lr: Annotated[
-        float | None, option("Of --steps; default 2e-4, not dio 3e-4.", "X", panel=_HOW)
+        float | None, option("Of --steps; default 2e-4, or 3e-4 (not dio).", "X", panel=_HOW)
     ] = None,
     validate_every: Annotated[int, option("Steps; default 100.", "N", panel=_HOW, least=1)] = 100,
     seed: Annotated[int, option("Of everything random.", "N", panel=_HOW, least=0)] = 0,
@@ -106,8 +106,8 @@ def train(
 ) -> None:
     """Train features or steps, and write weights that register --weights takes."""
     verbosity = Verbosity.of(quiet, verbose=False)
-    if model != "dio" and ":" not in model:
-        parse({"dio": "", **LEARNERS}, model)
+    if parse({"dio": "", **LEARNERS}, model)[0] == "dio" != model:
+        raise RecipeError(f"--model {model}: dio has no options.", "Write dio alone.")
     if steps is not None and epochs is not None:
         raise RecipeError("--steps and --epochs say the same.", "Give one of them.")
     of_dio = {
@@ -161,7 +161,6 @@ def _defaults(model: str, of_dio: dict[str, Any]) -> dict[str, Any]:
     """
     if model == "dio":
         return {}
-    parse(LEARNERS, model)
     for name, value in of_dio.items():
         if value is not None:
             flag = "warm-lr" if name == "warm_rate" else name.replace("_", "-")

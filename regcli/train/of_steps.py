@@ -34,10 +34,17 @@ class OfSteps(Study):
                 f"{plan.model}: {recipe.levels} levels of {recipe.steps} steps.",
                 f"At most {MOST_LEVELS} of {MOST_STEPS} can be registered with.",
             )
+        if isinstance(recipe, Equilibrium) and net.sense in ("slopes", "derived"):
+            raise RecipeError(
+                f"{plan.model}: {recipe.network} has no equilibrium: its steps depend on more than "
+                "the displacement.",
+                "Use guided, update or update-full.",
+            )
         if isinstance(net, GradientNet) and recipe.levels != len(net.rates):
             raise RecipeError(
-                f"{plan.model}: the network has weights for {len(net.rates)} levels.",
-                f"Leave levels={recipe.levels} out.",
+                f"{plan.model}: {recipe.network} has weights for {len(net.rates)} levels, not for "
+                f"{recipe.levels}.",
+                f"Write levels={len(net.rates)}.",
             )
         if isinstance(recipe, Unrolled):
             if plan.adjoint != "unroll":
@@ -45,12 +52,6 @@ class OfSteps(Study):
                     f"--adjoint {plan.adjoint} has no effect with --model {name}.", "Leave it out."
                 )
             return
-        if net.sense in ("slopes", "derived"):
-            raise RecipeError(
-                f"{plan.model}: {recipe.network} has no equilibrium: its steps depend on more than "
-                "the displacement.",
-                "Use guided, update or update-full.",
-            )
         if recipe.states >= recipe.steps:
             raise RecipeError(
                 f"{plan.model}: {recipe.states} states before the last of {recipe.steps} steps.",

@@ -220,7 +220,8 @@ def _begun(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
     now = json.loads(json.dumps(record))
-    if plan.keys() != now["plan"].keys() or begun.get("drawing") != now["drawing"]:
+    same = all(plan[key] == now["plan"].get(key) for key in plan)
+    if plan.keys() != now["plan"].keys() or (same and begun.get("drawing") != now["drawing"]):
         begin = f" with --start {run / BEST}" if (run / BEST).exists() else ""
         raise InputError(
             f"{run} was begun by another version of regcli, which planned or drew other things.",

@@ -63,7 +63,8 @@ def check_pairs(plan: TrainPlan, subjects: Subjects) -> None:
     if not subjects.pairs:
         raise InputError(
             "There is no pair of cases to validate registrations with.",
-            "Hold out two or more with --validation, or give --steps 0.",
+            "Hold out two or more with --validation"
+            + (", or give --steps 0." if plan.model == "dio" else "."),
         )
     if len(subjects.training) < 2:
         raise InputError("Registrations need two cases to train on.", "Add some.")

@@ -237,6 +237,7 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, tmp_
     assert run(*options).code == 0
     assert run(*options).fails(4, "--resume")
     assert run(*options, "--resume", "--seed", 9).fails(2, "seed")
+    assert run(*options, "--resume", "--spacing", 3).fails(2, "spacing")
     begun = (tmp_path / "run" / "train.json").read_bytes()
     assert run(*options, "--resume").code == 0  # done already
     (tmp_path / "run" / "last.safetensors").unlink()
