@@ -95,6 +95,8 @@ def verdict(report: dict[str, Any], *, diffeo: bool) -> dict[str, Any]:
         doubts.append("The images are no more alike after the registration than before it.")
     if report["stopped"] == "time":
         doubts.append("The time limit stopped the registration early.")
+    if any(level["stopped"] == "diverged" for level in report["solver"]):
+        doubts.append("The learned steps diverged.")
     if similarity["coverage_percent"] < 50:
         failures.append(
             f"Only {similarity['coverage_percent']:.0f} % of the fixed foreground lies inside "

@@ -14,6 +14,7 @@ GOOD = {
     "labels": {"dice": {"before": 0.4, "after": 0.8}},
     "points": {"tre_mm": {"before": 5.0, "after": 1.0}},
     "stopped": "done",
+    "solver": [{"stopped": "converged"}, {"stopped": "steps"}],
 }
 
 
@@ -64,6 +65,10 @@ def test_a_linear_map_is_measured_against_no_linear_stage_but_the_beginning():
 
 def test_a_time_limit_is_a_doubt():
     assert verdict(GOOD | {"stopped": "time"}, diffeo=True)["status"] == "WARN"
+
+
+def test_steps_that_diverged_are_a_doubt():
+    assert verdict(GOOD | {"solver": [{"stopped": "diverged"}]}, diffeo=True)["status"] == "WARN"
 
 
 def test_what_lies_outside_the_moving_image_is_not_compared():
