@@ -1,5 +1,7 @@
 """Which model registers a pair: what was asked for, or learned features where they suit it."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from regcli.errors import InputError, RecipeError, WeightsError
@@ -12,8 +14,21 @@ from regcli.models.pyramid import Prepared
 from regcli.models.states import State
 from regcli.models.weights import Learned, assemble
 from regcli.recipe import RegisterRecipe
-from regcli.registry import FIXED_POINTS, LINEAR, STATES, build
+from regcli.registry import FIXED_POINTS, LEARNERS, LINEAR, STATES, build
 from regcli.solve.fixedpoint import FixedPointSolver
+
+
+def settled(recipe: RegisterRecipe) -> RegisterRecipe:
+    """The recipe with the model that its weights are of, where it leaves that open.
+
+    Raises:
+        WeightsError: If the weights cannot be used.
+        RecipeError: If it asks for what that model does not know.
+    """
+    if recipe.model != "auto" or not recipe.weights:
+        return recipe
+    kind = str(files.facts(files.find(recipe.weights).path).get("model"))
+    return replace(recipe, model="deq") if kind in LEARNERS else recipe
 
 
 def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned | None:

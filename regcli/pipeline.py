@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regcli.check import Masks, check_pair, check_ranges
-from regcli.choice import candidate, features, steps
+from regcli.choice import candidate, features, settled, steps
 from regcli.energy.base import Similarity
 from regcli.energy.information import MI
 from regcli.image import Box, Image, Space, rearrange
@@ -95,7 +95,7 @@ def register(
     fixed, moving = (
         image if isinstance(image, Image) else read_image(image).image for image in (fixed, moving)
     )
-    recipe = recipe or RegisterRecipe()
+    recipe = settled(recipe or RegisterRecipe())
     with settings(recipe):
         watch = watch or Watch(lambda stage, share: None)
         return _register(fixed, moving, recipe, masks or Masks(), initial, watch)

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from regcli.choice import settled
 from regcli.commands.job import NAMES, Inputs, Job, check_options, read_inputs
 from regcli.commands.results import log_text, make_report, write_files
 from regcli.errors import MemoryShortageError, OutputError
@@ -45,6 +47,7 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
     Raises:
         RegcliError: Of the kind that fits; nothing is then left in the folder, but with GateError.
     """
+    job = replace(job, recipe=settled(job.recipe))
     check_options(job)
     clock = _Clock()
     names = job.outputs()

@@ -7,9 +7,8 @@ from typing import Any
 from regcli.errors import RecipeError, RegcliError, WeightsError
 from regcli.models.weights import COARSEST_MM, FINEST_MM, damaged, fill
 from regcli.nets.update import StepNet
-from regcli.registry import UPDATES, parse, resolve
+from regcli.registry import LEARNERS, UPDATES, parse, resolve
 
-KINDS = ("deq", "unroll", "voxelmorph", "gradirn", "riir")
 MOST_LEVELS, MOST_STEPS = 6, 1000
 
 
@@ -52,11 +51,11 @@ def assemble_steps(
     Raises:
         WeightsError: If they are another kind of weights, or do not fit each other.
     """
-    kind = facts.get("model")
-    if kind not in KINDS:
+    kind = str(facts.get("model"))
+    if kind not in LEARNERS:
         raise WeightsError(
             f"'{name}' holds weights of model '{kind}', not of deq or another network of steps.",
-            "Give weights that regcli train --model deq wrote, or leave --model deq out.",
+            "Use --model dio with them." if kind == "dio" else "Give weights of deq.",
         )
     try:
         spacing_mm, sigma = float(facts["spacing_mm"]), float(facts["sigma"])

@@ -11,7 +11,7 @@ from torch import nn
 from regcli.errors import RegcliError, WeightsError
 from regcli.models.trust import Volumes
 from regcli.nets.base import FeatureNet
-from regcli.registry import NETWORKS, parse, resolve
+from regcli.registry import LEARNERS, NETWORKS, parse, resolve
 
 _KIND = "dio"
 FINEST_MM, COARSEST_MM = 0.1, 20.0
@@ -55,10 +55,10 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     Raises:
         WeightsError: If they are another kind of weights, or do not fit each other.
     """
-    if facts.get("model") != _KIND:
+    if (kind := facts.get("model")) != _KIND:
         raise WeightsError(
-            f"'{name}' holds weights of model '{facts.get('model')}', not {_KIND}.",
-            f"Give weights that regcli train --model {_KIND} wrote.",
+            f"'{name}' holds weights of model '{kind}', not {_KIND}.",
+            "Use --model deq with them." if str(kind) in LEARNERS else f"Give weights of {_KIND}.",
         )
     try:
         spacing_mm = float(facts["spacing_mm"])
