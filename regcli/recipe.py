@@ -34,7 +34,7 @@ class RegisterRecipe:
         iterations: Most steps per deformable level, coarse to fine; empty for automatic.
         levels: Shrink factors of the deformable levels, coarse to fine; empty for automatic.
         tol: Least relative decrease of the energy per step, for deq the relative residual that
-            counts as none; 0 for automatic.
+            counts as none (.001 is usual; the absolute one changes in proportion); 0 for automatic.
         solver: For deq, a spec of registry.FIXED_POINTS.
         diagnose: For deq, whether to find out how much of an equilibrium the end is.
         interpolation: Of the moved image: "auto", "linear", "nearest", "label" or "cubic".
@@ -90,7 +90,7 @@ class RegisterRecipe:
                 f"--smoothness {self.smoothness:g} is not a positive number.", "1 is normal."
             )
         if not 0 <= self.tol < 1:
-            raise RecipeError(f"--tol {self.tol:g} is not between 0 and 1.", "0.0002 is normal.")
+            raise RecipeError(f"--tol {self.tol:g} is not between 0 and 1.", "0.001 is normal.")
         if self.threads < 0:
             raise RecipeError(f"{self.threads} threads.", "Use a number from 1 up, or 0 for all.")
         _one_of("interp", self.interpolation, INTERPOLATIONS)

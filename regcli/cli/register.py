@@ -113,7 +113,8 @@ def register(
     ] = None,
     levels: Annotated[str | None, option("Shrink factors, like 4x2x1.", "NxN", panel=_HOW)] = None,
     tol: Annotated[
-        float | None, option("Stop when a step gains less, relatively.", "X", panel=_HOW)
+        float | None,
+        option("Stop when steps gain less, relatively; 0: automatic.", "X", panel=_HOW),
     ] = None,
     solver: Annotated[
         str | None,

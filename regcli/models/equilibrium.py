@@ -9,7 +9,15 @@ from torch import Tensor
 from regcli.errors import WeightsError
 from regcli.image import Box, Space
 from regcli.models.iterative import Iterative
-from regcli.models.learned import LearnedForce, View, march, rms, spacings, transferred, views
+from regcli.models.learned import (
+    LearnedForce,
+    View,
+    every_step,
+    rms,
+    spacings,
+    transferred,
+    views,
+)
 from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch
@@ -22,7 +30,7 @@ from regcli.solve.fixedpoint import FixedPointSolver, Map, Rules, find, spectral
 from regcli.transforms.dense import unfolded
 
 STEPS = "deq"  # the stage's name
-_LIMIT = 48  # evaluations of the network on a level, at least
+_LIMIT = 48  # steps on a level, at least
 _OTHER_START = 3.0  # voxels: of the random displacement from which the equilibrium is sought again
 
 
@@ -52,8 +60,9 @@ class EquilibriumRegistration:
         network: With its weights.
         state: What is iterated on.
         solver: How.
-        limit: Most evaluations of the network on each level; 0 for as many as suit the network.
-        tol: Relative residual that counts as none; 0 for the usual one.
+        limit: Most steps on each level; 0 for as many as suit the network.
+        tol: Relative residual that counts as none, and in proportion to it the absolute one; 0 for
+            the usual ones.
     """
 
     network: Iterative
@@ -156,8 +165,9 @@ class EquilibriumRegistration:
     def _rules(self, view: View) -> Rules:
         limit = self.limit or max(_LIMIT, 2 * self.network.steps)
         bound = float(max(view.space.shape))
-        tol_rms = 0.0 if self.tol else self.state.tol_rms  # what was asked for is asked for alone
-        return Rules(limit, self.tol or Rules.tol, tol_rms, bound)
+        tol = self.tol or Rules.tol
+        # a step more than is taken, to know what the last one left
+        return Rules(limit + 1, tol, self.state.tol_rms * tol / Rules.tol, bound)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,13 +190,17 @@ class FixedSteps:
         """See `EquilibriumRegistration.run`; the time limit does not cut the few steps short."""
         levels = _levels(self.network, fixed, moving, affine)
         steps = self.steps or self.network.steps
-        u, last, sizes = levels[-1].start, levels[-1].start, []
+        u, last, sizes = levels[0].start, levels[0].start, [[] for _ in levels]
         with torch.no_grad():
-            for n, u in enumerate(march(self.network.net, levels, steps, self.network.sigma)):
-                sizes.append(rms(u - last) / rms(u).clamp(min=1e-12) if n else torch.ones(()))
+            way = every_step(self.network.net, levels, steps, self.network.sigma)
+            for n, (level, u) in enumerate(way, 1):
+                if sizes[level]:
+                    sizes[level].append(rms(u - last) / rms(u).clamp(min=1e-12))
+                else:  # what it began with was another level's
+                    sizes[level].append(torch.ones(()))
                 last = u
-                watch.report(STEPS, (n + 1) / steps)
-        residuals = [float(size) for size in sizes]
+                watch.report(STEPS, n / (steps * len(levels)))
+        residuals = [[float(size) for size in own] for own in sizes]
         if not float(u.abs().amax()) <= max(levels[-1].space.shape):  # nor is what is no number
             raise WeightsError(
                 f"{steps} steps of '{self.network.name}' lead out of the image.",
@@ -197,8 +211,8 @@ class FixedSteps:
             u,
             levels[-1].space,
             [
-                _trace(n, view, Solution(empty, residuals[-1], steps, False, residuals))
-                for n, view in enumerate(levels)
+                Trace(STEPS, n, view.space.shape, Solution(empty, own[-1], steps, False, own))
+                for n, (view, own) in enumerate(zip(levels, residuals, strict=True))
             ],
         )
 
@@ -219,4 +233,5 @@ def _extended(u: Tensor, space: Space, box: Box, *, folds: bool) -> Tensor:
 
 
 def _trace(number: int, view: View, solution: Solution) -> Trace:
-    return Trace(STEPS, number, view.space.shape, replace(solution, y=torch.empty(0)))
+    taken = solution.steps - 1  # the last evaluation only says how far there is to go
+    return Trace(STEPS, number, view.space.shape, replace(solution, y=torch.empty(0), steps=taken))

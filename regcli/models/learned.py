@@ -144,14 +144,26 @@ def march(
     Yields:
         The displacement after each step on the finest level, (1, 3, I, J, K) voxels.
     """
+    for level, u in every_step(net, levels, steps, sigma, autocast):
+        if level == len(levels) - 1:
+            yield u
+
+
+def every_step(
+    net: StepNet,
+    levels: list[View],
+    steps: int,
+    sigma: float,
+    autocast: Autocast = nullcontext,
+) -> Iterator[tuple[int, Tensor]]:
+    """As `march`, with the steps on all levels: the level, and the displacement on its grid."""
     u, memory = levels[0].start, ()
     for level, view in enumerate(levels):
         if level:
             u, memory = transferred(u, levels[level - 1].space, view.space), ()
         for _ in range(steps):
             u, memory = advance(net, view, u, level, memory, sigma=sigma, autocast=autocast)
-            if level == len(levels) - 1:
-                yield u
+            yield level, u
 
 
 def _slopes(view: View, moved: Tensor, u: Tensor, *, newton: bool = False) -> Tensor:

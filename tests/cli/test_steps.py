@@ -76,6 +76,9 @@ def test_what_steps_can_not_be_trained_with_is_refused(run, folder, tmp_path):
     assert run(*train(folder, out, model="deq:step=3")).fails(2, "'step'", "steps")
     assert run(*train(folder, out, model="deq:network=unet")).fails(2, "'unet'", "update-full")
     assert run(*train(folder, out, model="deq:network=riir")).fails(2, "riir", "equilibrium")
+    assert run(*train(folder, out, model="deq:network=gradirn")).fails(2, "no equilibrium")
+    assert run(*train(folder, out, model="unroll:network=gradirn,levels=2")).fails(2, "levels=3")
+    assert run(*train(folder, out, model="dio:levels=1")).fails(2, "dio has no options")
     assert run(*train(folder, out, model="deq:levels=9")).fails(2, "9 levels")
     assert run(*train(folder, out, model="deq:steps=3,states=3")).fails(2, "states")
     assert run(*train(folder, out, model="deq:network=guided:x=1")).fails(2)
@@ -95,7 +98,7 @@ def test_the_record_of_a_registration_by_steps(run, scans, tmp_path):
     levels = [level for level in report["solver"] if level["stage"] == "deq"]
     assert [level["level"] for level in levels] == [0, 1]
     for level in levels:
-        assert len(level["residuals"]) == level["steps"]
+        assert len(level["residuals"]) == level["steps"] + 1
         assert level["stopped"] in ("converged", "plateau", "steps", "diverged")
     assert set(report["diagnosis"]) == {
         "spectral_radius",
@@ -109,6 +112,17 @@ def test_the_record_of_a_registration_by_steps(run, scans, tmp_path):
     assert "relative residual" in log
     again = ("--config", tmp_path / "out" / "regcli.json", "--force", "-q")
     assert run("register", *pair, *again).code == 0
+
+
+def test_the_model_follows_from_the_weights(run, scans, tmp_path):
+    weights = write_steps(tmp_path / "w.safetensors", spacing_mm=8.0, levels=1)
+    pair = ("register", scans.fixed, scans.moving, "-o", tmp_path / "out", "--weights", weights)
+    assert run(*pair, "--model", "dio").fails(3, "'deq', not dio", "--model deq")
+    assert run(*pair, "--metric", "ncc").fails(2, "--metric", "--model deq")
+    told = run(*pair)
+    assert told.code == 0, told.err
+    assert "Model deq, weights w" in told.err
+    assert json.loads((tmp_path / "out" / "regcli.json").read_text())["recipe"]["model"] == "deq"
 
 
 def test_masks_of_a_registration_by_steps_are_spoken_of(run, scans, tmp_path):

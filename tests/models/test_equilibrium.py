@@ -72,7 +72,7 @@ def test_solvers_agree(tmp_path):
     for result in found.values():
         assert float((result.warp.displacement - plain).norm(dim=1).mean()) < 0.5
         trace = result.traces[-1].solution
-        assert len(trace.residuals) == trace.steps <= 200
+        assert len(trace.residuals) - 1 == trace.steps <= 200
 
 
 def test_an_image_in_other_millimetres_and_axes_gives_the_same_map(weights):
@@ -100,6 +100,9 @@ def test_networks_made_for_some_steps_take_just_them(tmp_path):
     assert [t.solution.steps for t in found.traces] == [3, 3, 3]
     assert not any(t.solution.converged for t in found.traces)
     assert any("made for 3 (unroll)" in note for note in found.notes)
+    residuals = [t.solution.residuals for t in found.traces]
+    assert all(len(own) == 3 and own[0] == 1 > own[1] for own in residuals)
+    assert residuals[0] != residuals[1] != residuals[2]
     longer = register(pair.fixed, pair.moving, recipe(str(file), iterations=(5,)))
     assert [t.solution.steps for t in longer.traces] == [5, 5, 5]
     for option, value in (("solver", "anderson"), ("tol", 1e-4), ("diagnose", True)):
@@ -165,6 +168,28 @@ def test_the_certificate_tells_an_equilibrium_from_a_stop_on_the_way(weights):
     assert 0.5 < many.diagnosis.spectral_radius < 1.1
     assert many.diagnosis.p99_voxels >= many.diagnosis.residual_voxels
     assert register(pair.fixed, pair.moving, recipe(weights)).diagnosis is None
+
+
+def test_a_limit_of_one_step_is_one_step(weights):
+    pair = phantoms.pair(GRID, linear=False)
+    one, two = (
+        register(pair.fixed, pair.moving, recipe(weights, iterations=(n,))).warp.displacement
+        for n in (1, 2)
+    )
+    assert float(one.norm(dim=1).mean()) > 0.05
+    assert not torch.equal(one, two)
+
+
+def test_tolerances_change_in_proportion(weights):
+    pair = phantoms.pair(GRID, linear=False)
+    usual, same, loose, tight = (
+        sum(
+            t.solution.steps
+            for t in register(pair.fixed, pair.moving, recipe(weights, tol=tol)).traces
+        )
+        for tol in (0.0, 1e-3, 5e-3, 2e-4)
+    )
+    assert loose < usual == same < tight
 
 
 def test_a_time_limit_leaves_the_best_so_far(weights):
