@@ -9,7 +9,7 @@ from regcli.image import Space
 from regcli.io import weights as files
 from regcli.models.equilibrium import EquilibriumRegistration, FixedSteps
 from regcli.models.features import Described, describe_pair
-from regcli.models.iterative import assemble_steps
+from regcli.models.iterative import Iterative, assemble_steps
 from regcli.models.pyramid import Prepared
 from regcli.models.states import State
 from regcli.models.weights import Learned, assemble
@@ -27,8 +27,7 @@ def settled(recipe: RegisterRecipe) -> RegisterRecipe:
     """
     if recipe.model != "auto" or not recipe.weights:
         return recipe
-    kind = str(files.facts(files.find(recipe.weights).path).get("model"))
-    return replace(recipe, model="deq") if kind in LEARNERS else recipe
+    return replace(recipe, model="deq") if are_steps(recipe.weights) else recipe
 
 
 def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned | None:
@@ -118,10 +117,7 @@ def steps(recipe: RegisterRecipe, space: Space) -> EquilibriumRegistration | Fix
     state, solver = state_and_solver(recipe)
     if not all(space.solid):
         raise InputError("--model deq: the weights are for 3-D images.", "Use --model classical.")
-    file = files.find(recipe.weights or files.DEFAULT_STEPS)
-    network = assemble_steps(
-        file.name, file.sha256, files.facts(file.path), files.tensors(file.path)
-    )
+    network = load_steps(recipe.weights or files.DEFAULT_STEPS)
     limit = recipe.iterations[0] if recipe.iterations else 0
     if network.kind == "deq":
         return EquilibriumRegistration(network, state, solver, limit, recipe.tol)
@@ -151,8 +147,27 @@ def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
     return state, solver
 
 
+def are_steps(spec: str) -> bool:
+    """Whether weights are those of a network of steps.
+
+    Raises:
+        WeightsError: If the file is missing or damaged.
+    """
+    return str(files.facts(files.find(spec).path).get("model")) in LEARNERS
+
+
+def load_steps(spec: str) -> Iterative:
+    """The network of steps that `--weights` means.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds another kind of weights.
+    """
+    file = files.find(spec)
+    return assemble_steps(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
+
+
 def load(spec: str) -> Learned:
-    """The network that `--weights` means.
+    """The network of features that `--weights` means.
 
     Raises:
         WeightsError: If the file is missing, damaged, or holds another kind of weights.

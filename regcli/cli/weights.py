@@ -81,9 +81,9 @@ def verify_weights(
     ] = None,
 ) -> None:
     """Check that weights are whole: SHA-256, header, and values that fit the network."""
-    from regcli.choice import load
+    from regcli.choice import are_steps, load, load_steps
     from regcli.io.weights import shipped
 
     for name in weights or [file.name for file in shipped()]:
-        learned = load(name)
+        learned = load_steps(name) if are_steps(name) else load(name)
         emit(f"{learned.name}: whole, SHA-256 {learned.sha256}")

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import pytest
-from weightfiles import write_weights
+from weightfiles import write_steps, write_weights
 
 from regcli.io import weights as files
 
@@ -39,6 +39,8 @@ def test_show_prints_the_card_and_the_header(run, brain):
 
 def test_verify_finds_damage(run, brain):
     assert "dio-brain: whole" in run("weights", "verify").out
+    steps = write_steps(brain.parent.parent / "steps.safetensors")
+    assert "steps: whole" in run("weights", "verify", steps).out
     data = bytearray(brain.read_bytes())
     data[-3] ^= 7
     brain.write_bytes(data)
