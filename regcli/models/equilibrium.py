@@ -163,7 +163,7 @@ class EquilibriumRegistration:
         return lambda y: self.state.onward(y, force.onward)
 
     def _rules(self, view: View) -> Rules:
-        limit = self.limit or max(_LIMIT, 2 * self.network.steps)
+        limit = self.limit or max(_LIMIT, self.network.steps)
         bound = float(max(view.space.shape))
         tol = self.tol or Rules.tol
         # a step more than is taken, to know what the last one left
