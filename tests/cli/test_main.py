@@ -159,7 +159,7 @@ def test_the_end_is_told_though_the_interpreter_is_not_taken_apart():
 
 @pytest.mark.parametrize(
     ("arguments", "closed", "code"),
-    [("--version", ">&-", 0), ("info nothing.nii", "2>&-", 3), ("info nothing.nii", ">&- 2>&-", 3)],
+    [("--version", ">&-", 0), ("weights show no", "2>&-", 3), ("weights show no", ">&- 2>&-", 3)],
 )
 def test_nobody_has_to_listen(arguments, closed, code):
     line = f"'{sys.executable}' -m regcli {arguments} {closed}"

@@ -149,9 +149,9 @@ def test_a_quality_gate_ends_in_6_with_the_result_written_and_told(register, tmp
     assert json.loads(told.out) == _report(tmp_path / "out")
 
 
-@pytest.mark.parametrize("gate", ["folds>0.1%", "ndv > 5", "inverse>=1e1mm", "sdlogj>9", "ncc<-1"])
-def test_a_gate_that_is_passed_changes_nothing(register, gate):
-    assert register("-q", "--fail-on", gate).code == 0
+def test_gates_that_are_passed_change_nothing(register):
+    gates = ("folds>0.1%", "ndv > 5", "inverse>=1e1mm", "sdlogj>9", "ncc<-1")
+    assert register("-q", *(part for gate in gates for part in ("--fail-on", gate))).code == 0
 
 
 def test_a_time_limit_gives_the_best_so_far(register, tmp_path):

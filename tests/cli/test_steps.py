@@ -47,7 +47,7 @@ def test_steps_are_trained_resumed_and_registered_with(run, folder, scans, tmp_p
     assert "Model deq, weights best" in told.err
 
 
-@pytest.mark.parametrize("model", ["unroll:steps=1", "voxelmorph", "gradirn:steps=1", "riir"])
+@pytest.mark.parametrize("model", ["voxelmorph", "gradirn:steps=1", "riir"])
 def test_baselines_are_trained_by_the_same_command(run, folder, tmp_path, model):
     told = run(*train(folder, tmp_path / "run", model=model))
     assert told.code == 0, told.err

@@ -196,7 +196,7 @@ def test_torch_is_left_as_it_was(scans, tmp_path):
     assert before == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
-@pytest.mark.parametrize("when", ["diffeo", "write", "renaming"])
+@pytest.mark.parametrize("when", ["write", "renaming"])
 def test_after_kill_9_no_half_file_has_a_final_name(scans, report, job, tmp_path, when):
     out = tmp_path / "out"
     command = [sys.executable, "-c", KILLED, scans.fixed, scans.moving, out, when]

@@ -1,5 +1,6 @@
 import csv
 import itertools
+import shutil
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -56,6 +57,14 @@ def whole(subjects, tmp_path_factory):
     """A run of both tasks that nothing has stopped."""
     run = tmp_path_factory.mktemp("whole") / "run"
     return SimpleNamespace(run=run, lines=run_tasks(tasks(subjects), run))
+
+
+@pytest.fixture(scope="module")
+def types(subjects, tmp_path_factory):
+    """A run of the first task alone."""
+    run = tmp_path_factory.mktemp("types") / "run"
+    run_tasks(tasks(subjects)[:1], run)
+    return run
 
 
 def tasks(subjects, plan=PLAN, steps=6):
@@ -155,8 +164,8 @@ def test_the_rate_rises_then_falls_to_nothing():
 
 
 @pytest.mark.parametrize("harm", ["deleted", "damaged", "another's", "the state"])
-def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_path, harm):
-    run_tasks(tasks(subjects)[:1], tmp_path / "run")
+def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, types, tmp_path, harm):
+    shutil.copytree(types, tmp_path / "run")
     best = tmp_path / "run" / "best.safetensors"
     whole = best.read_bytes()
     if harm == "deleted":
@@ -173,8 +182,8 @@ def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, tmp_pat
     assert load_file(best).keys() == network("unet", FACTS["channels"]).state_dict().keys()
 
 
-def test_better_weights_than_the_state_knows_of_are_not_overwritten(subjects, tmp_path):
-    run_tasks(tasks(subjects)[:1], tmp_path / "run")
+def test_better_weights_than_the_state_knows_of_are_not_overwritten(subjects, types, tmp_path):
+    shutil.copytree(types, tmp_path / "run")
     best = tmp_path / "run" / "best.safetensors"
     write_tensors(best, load_file(best), FACTS | {"best": 0.99, "task": "types"})
     with pytest.raises(RegcliError, match=r"best\.safetensors scored 0\.99"):
