@@ -50,7 +50,7 @@ class Displacement(State):
 
     vector = True
     folds = True
-    tol_rms = 0.004
+    tol_rms = 0.002
 
     def displacement(self, y: Tensor) -> Tensor:
         """See State."""
