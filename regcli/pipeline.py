@@ -25,6 +25,7 @@ from regcli.models.registration import Trace, Watch, region
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
 from regcli.registry import LINEAR, SIMILARITIES, build
+from regcli.transforms.geodesic import Geodesic
 from regcli.warp import Interpolation, Warp
 
 # What --metric auto stands for. When it was chosen, on four T1 pairs of the benchmark at 2 mm, lncc
@@ -204,6 +205,8 @@ def _solve(
         smoothness = 1.0 if network is None or pair is None else network.smoothness
         registration = deformable(recipe, similarities, fixed_ready, smoothness)
         y, space, more = registration.run(inner, moving_ready, affine, watch, pair)
+        if isinstance(registration.transform, Geodesic):
+            notes.append(registration.transform.in_words(y, space))
         y = registration.extended(y, space, box)
         found.displacement = _on_grid(y, fixed_ready.space, fixed.space)
     found.traces += more

@@ -73,6 +73,11 @@ class RegisterRecipe:
             raise RecipeError(
                 "--weights has no effect with --model classical.", "Leave one of them out."
             )
+        if self.model == "deq" and self.family in registry.LINEAR:
+            raise RecipeError(
+                f"--transform {self.transform} compares intensities, as --model deq does not.",
+                f"Leave --model and --weights out, or choose from {', '.join(registry.STATES)}.",
+            )
         table = registry.STATES if self.model == "deq" else registry.TRANSFORMS
         name, _ = registry.parse(table, self.transform)
         if "auto" in self.metric and len(self.metric) > 1:
@@ -122,9 +127,16 @@ class RegisterRecipe:
                 "--model deq takes one number of --iterations.", "It is the limit of every level."
             )
 
+    @property
+    def family(self) -> str:
+        """The transform's name, without its options."""
+        return self.transform.partition(":")[0]
+
     def _refuse_what_linear_ignores(self) -> None:
         for option in ("iterations", "levels", "tol", "smoothness", "regularizer"):
-            self._refuse(option, f"--transform {self.transform}", "diffeo or freeform")
+            self._refuse(
+                option, f"--transform {self.transform}", "a deformable one, such as diffeo"
+            )
         if self.init == "none":
             raise RecipeError(
                 f"--init none leaves nothing to do for --transform {self.transform}.",

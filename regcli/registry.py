@@ -18,11 +18,15 @@ Table = Mapping[str, str]
 TRANSFORMS: Table = {
     "diffeo": "regcli.transforms.dense:Compositional",
     "freeform": "regcli.transforms.dense:Freeform",
+    "svf": "regcli.transforms.svf:Stationary",
+    "geodesic": "regcli.transforms.geodesic:Geodesic",
+    "bspline": "regcli.transforms.bspline:BSpline",
     "affine": "regcli.transforms.linear:Linear:family=affine",
     "similarity": "regcli.transforms.linear:Linear:family=similarity",
     "rigid": "regcli.transforms.linear:Linear:family=rigid",
     "translation": "regcli.transforms.linear:Linear:family=translation",
 }
+FOLDLESS = ("diffeo", "svf", "geodesic", "composed")  # these maps never fold
 LINEAR = ("translation", "rigid", "similarity", "affine")
 SIMILARITIES: Table = {
     "lncc": "regcli.energy.intensity:LNCC",
@@ -44,6 +48,9 @@ FIXED_POINTS: Table = {
 STATES: Table = {
     "diffeo": "regcli.models.states:Velocity",
     "freeform": "regcli.models.states:Displacement",
+    "svf": "regcli.models.states:Velocity",
+    "geodesic": "regcli.models.states:Shot",
+    "bspline": "regcli.models.states:Spline",
     "composed": "regcli.models.states:Composed",
 }
 ADJOINTS: Table = {

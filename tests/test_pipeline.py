@@ -13,6 +13,7 @@ from regcli.models.registration import Watch
 from regcli.ops.jacobian import digital_determinants
 from regcli.pipeline import CROSS, SAME, register
 from regcli.recipe import RegisterRecipe
+from regcli.registry import FOLDLESS
 from regcli.warp import Warp
 
 HEAD = Space((26, 28, 24), torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0])).double())
@@ -40,15 +41,21 @@ def least_determinant(result):
     return float(digital_determinants(result.warp.space.vectors_to_voxel(u))[0].min())
 
 
-def test_a_deformation_is_found_without_folds(space):
+# what every family does on every grid is in transforms/test_contract.py
+OTHERS = dict.fromkeys(("RAS", "odd"), "svf") | dict.fromkeys(("LAS", "oblique"), "geodesic")
+
+
+def test_a_deformation_is_found_without_folds(space, request):
     pair = phantoms.pair(space)
-    for transform, init in (("diffeo", "auto"), ("freeform", "header")):
+    other = OTHERS.get(request.node.callspec.params["space"], "bspline")
+    for transform, init in (("diffeo", "auto"), ("freeform", "header"), (other, "header")):
         result = register(pair.fixed, pair.moving, recipe(transform, init=init))
         assert result.metrics == SAME
         assert result.stopped == "done"
         assert error(result, pair) < 0.8 * linear_error(result, pair)
-        if transform == "diffeo":
+        if transform in FOLDLESS:
             assert least_determinant(result) > 0
+        assert any("energy" in note for note in result.notes) == (transform == "geodesic")
 
 
 def test_a_result_holds_what_it_says():
@@ -70,14 +77,14 @@ def test_a_result_holds_what_it_says():
     assert after < 0.5 * before
 
 
-@pytest.mark.parametrize("transform", ["diffeo", "freeform"])
+@pytest.mark.parametrize("transform", ["diffeo", "freeform", "svf", "geodesic", "bspline"])
 def test_a_slice_is_registered_in_its_plane(transform):
     pair = phantoms.pair(FLAT)
     result = register(pair.fixed, pair.moving, recipe(transform))
     assert error(result, pair) < 0.8 * linear_error(result, pair)
     assert result.warp.displacement.shape == (1, 3, *FLAT.shape)
     assert float(result.warp.displacement[:, 2].abs().max()) == 0  # the slice is axial
-    if transform == "diffeo":
+    if transform in FOLDLESS:
         assert least_determinant(result) > 0
 
 

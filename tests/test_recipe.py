@@ -94,7 +94,7 @@ def test_what_only_learned_steps_know_is_refused_elsewhere(model, values):
 
 
 def test_learned_steps_have_their_own_transforms_solvers_and_limits():
-    refuse("Choose from diffeo, freeform, composed", model="deq", transform="rigid")
+    refuse("choose from diffeo, freeform, svf", model="deq", transform="rigid")
     refuse("Choose from picard, anderson, broyden", model="deq", solver="newton")
     refuse("one number of --iterations", model="deq", iterations=(50, 20))
     refuse("'composed' is not known", transform="composed")
@@ -146,7 +146,7 @@ def test_an_unknown_field_is_answered_with_the_known_ones():
 
 def test_names_that_do_not_exist_are_answered_with_those_that_do():
     refuse("auto, classical", model="classic")
-    refuse("diffeo, freeform, affine", transform="difeo")
+    refuse("diffeo, freeform, svf, geodesic, bspline, affine", transform="difeo")
     refuse("lncc, ssd, ncc, mi, mind", metric=("lncc", "lcc"))
     refuse("diffusion", regularizer="bending")
 

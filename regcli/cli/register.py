@@ -83,7 +83,8 @@ def register(
     transform: Annotated[
         str | None,
         option(
-            "diffeo (default), freeform, affine, similarity, rigid or translation.",
+            "diffeo (default), freeform, svf, geodesic, bspline, affine, similarity, rigid or "
+            "translation.",
             "NAME",
             panel=_WHAT,
         ),

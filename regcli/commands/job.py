@@ -184,7 +184,7 @@ def check_options(job: Job) -> None:
     if job.recipe.transform in LINEAR and "log_jacobian" in job.write:
         raise RecipeError(
             "--write log_jacobian: a linear transform has the same determinant everywhere.",
-            "Leave it out, or choose diffeo or freeform.",
+            "Leave it out, or choose a deformable one, such as diffeo.",
         )
     for gate in job.fail_on:
         _check_gate(gate, job)
@@ -237,7 +237,7 @@ def _check_gate(gate: str, job: Job) -> None:
     if part == "jacobian" and job.recipe.transform in LINEAR:
         raise RecipeError(
             f"--fail-on '{gate}': a linear transform has no {name}.",
-            "Leave it out, or choose diffeo or freeform.",
+            "Leave it out, or choose a deformable one, such as diffeo.",
         )
 
 

@@ -29,6 +29,7 @@ from regcli.ops.field import lengths
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.ops.memory import release
 from regcli.pipeline import CROSS, Result
+from regcli.registry import FOLDLESS
 from regcli.warp import Warp
 
 _REPORT = "Report this, with the images' headers (regcli info)."
@@ -85,7 +86,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "notes": result.notes,
         "warnings": [*inputs.fixed.warnings, *inputs.moving.warnings, *result.warnings],
     }
-    report["verdict"] = verdict(report, diffeo=job.recipe.transform.startswith("diffeo"))
+    report["verdict"] = verdict(report, foldless=job.recipe.family in FOLDLESS)
     return report
 
 

@@ -80,8 +80,13 @@ def points_report(fixed: Tensor, moving: Tensor, stages: Stages) -> dict[str, An
     return {"tre_mm": {s: float(tre(warp(fixed), moving).mean()) for s, warp in stages.items()}}
 
 
-def verdict(report: dict[str, Any], *, diffeo: bool) -> dict[str, Any]:
-    """PASS, WARN or FAIL, and why, from the numbers of a report."""
+def verdict(report: dict[str, Any], *, foldless: bool) -> dict[str, Any]:
+    """PASS, WARN or FAIL, and why, from the numbers of a report.
+
+    Args:
+        report: What regcli.json holds.
+        foldless: Whether a fold is a failure: the family of maps has none.
+    """
     failures, doubts = [], []
     similarity, jacobian, inverse = (report[k] for k in ("similarity", "jacobian", "inverse"))
     best = similarity["before"]
@@ -103,7 +108,7 @@ def verdict(report: dict[str, Any], *, diffeo: bool) -> dict[str, Any]:
             "the moving image."
         )
     if jacobian is not None:
-        if diffeo and jacobian["folds_anywhere"]:
+        if foldless and jacobian["folds_anywhere"]:
             failures.append(f"The map folds at {jacobian['folds_anywhere']} voxels.")
         elif jacobian["folds_percent"] > _FOLDS:
             doubts.append(f"{jacobian['folds_percent']:.2f} % of the voxels are folded.")

@@ -27,7 +27,7 @@ from regcli.ops.filter import gaussian
 from regcli.ops.memory import release
 from regcli.solve.base import Solution
 from regcli.solve.fixedpoint import FixedPointSolver, Map, Rules, find, spectral_radius
-from regcli.transforms.dense import unfolded
+from regcli.transforms.unfold import unfolded
 
 STEPS = "deq"  # the stage's name
 _LIMIT = 48  # steps on a level, at least
@@ -119,7 +119,7 @@ class EquilibriumRegistration:
         Returns:
             (1, 3, I, J, K), voxels of box.space.
         """
-        return _extended(self.state.displacement(y), space, box, folds=self.state.folds)
+        return _extended(self.state.displacement(y, space), space, box, folds=self.state.folds)
 
     def diagnose(
         self,
@@ -147,7 +147,9 @@ class EquilibriumRegistration:
         going = watch.steps("diagnose", 0.0, 1.0)
         end = find(g, other, self.solver, self._rules(view), going).y
         shown = view.fixed > FOREGROUND
-        gap = (self.state.displacement(y) - self.state.displacement(end)).square().sum(1)
+        space = view.space
+        ends = (self.state.displacement(state, space) for state in (y, end))
+        gap = torch.sub(*ends).square().sum(1)
         away = float(gap[shown[:, 0]].mean().sqrt()) if bool(shown.any()) else 0.0
         with torch.no_grad():
             step = (g(y) - y).norm(dim=1).flatten()
@@ -160,7 +162,7 @@ class EquilibriumRegistration:
 
     def _map(self, view: View) -> Map:
         force = LearnedForce(self.network.net, view, self.network.sigma)
-        return lambda y: self.state.onward(y, force.onward)
+        return lambda y: self.state.onward(y, force.onward, view.space)
 
     def _rules(self, view: View) -> Rules:
         limit = self.limit or max(_LIMIT, self.network.steps)

@@ -9,11 +9,13 @@ from regcli.energy.base import Regularizer, Similarity
 from regcli.energy.features import Features
 from regcli.image import Space
 from regcli.ops.match import Moved, Quadratic
+from regcli.ops.newton import Penalty
 from regcli.ops.sample import after, sample, sample_covered
 from regcli.ops.totals import total
 from regcli.solve.base import Problem
 from regcli.transforms.base import Transform
 
+State = tuple[Quadratic, Penalty | None]
 _LEAST_OVERLAP = 0.1  # of the fixed image; below it, the energy rises as the overlap shrinks
 
 
@@ -67,7 +69,7 @@ class GaussNewtonForce:
         voxels = torch.full((), pair.fixed.numel(), dtype=torch.float64, device=pair.fixed.device)
         whole = voxels if weight is None else total(weight)
 
-        def evaluate(y: Tensor) -> tuple[Tensor, Quadratic]:
+        def evaluate(y: Tensor) -> tuple[Tensor, State]:
             M, u = transform.parts(y, space)
             matrix = after(pair.matrix, M)
             moved, weight = sample_covered(pair.moving, u, matrix, space.shape)
@@ -85,11 +87,14 @@ class GaussNewtonForce:
                 model = similarity.model(f, seen, weight, model)
             assert model is not None
             missing = (_LEAST_OVERLAP * whole - overlap).clamp(min=0)
-            energy = model.value + 10 * missing + transform.energy(y, stiffness)
-            return energy, model
+            energy = model.value + 10 * missing
+            if u is None:  # linear maps cost nothing
+                return energy, (model, None)
+            penalty = Penalty(u, stiffness)
+            return energy + penalty.value, (model, penalty)
 
         return Problem(
             evaluate,
-            lambda y, model, damping: transform.step(y, model, stiffness, space, damping),
+            lambda y, state, damping: transform.step(y, state[0], state[1], space, damping),
             lambda y, delta: transform.retract(y, delta, space),
         )

@@ -51,10 +51,9 @@ def deformable(
     )
     regularizer = scaled(build(REGULARIZERS, recipe.regularizer), recipe.smoothness * smoothness)
     transform = build(TRANSFORMS, recipe.transform)
-    name = recipe.transform.partition(":")[0]
     beside = _BESIDE_LNCC if any(isinstance(s, LNCC) for s in similarities) else 1.0
     force = GaussNewtonForce(similarities, regularizer, beside)
-    return Registration(name, transform, force, levels)
+    return Registration(recipe.family, transform, force, levels)
 
 
 def refinement(family: str, learned: Learned) -> Registration:

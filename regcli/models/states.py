@@ -11,8 +11,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from regcli.image import Space
 from regcli.ops.field import compose, exponentiate
 from regcli.ops.filter import gaussian
+from regcli.transforms.bspline import BSpline
+from regcli.transforms.geodesic import Geodesic
 
 Map = Callable[[Tensor], Tensor]
 
@@ -31,16 +34,17 @@ class State(ABC):
     tol_rms: ClassVar[float]
 
     @abstractmethod
-    def displacement(self, y: Tensor) -> Tensor:
-        """Of the map that a state stands for, (1, 3, I, J, K) voxels."""
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """Of the map that a state stands for, on its grid: (1, 3, I, J, K) voxels."""
 
     @abstractmethod
-    def onward(self, y: Tensor, g: Map) -> Tensor:
+    def onward(self, y: Tensor, g: Map, space: Space) -> Tensor:
         """The state after a step.
 
         Args:
-            y: The state.
+            y: The state, (1, 3, I, J, K).
             g: The network's map of displacements to displacements.
+            space: The grid of both.
         """
 
 
@@ -52,18 +56,18 @@ class Displacement(State):
     folds = True
     tol_rms = 0.002
 
-    def displacement(self, y: Tensor) -> Tensor:
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
         """See State."""
         return y
 
-    def onward(self, y: Tensor, g: Map) -> Tensor:
+    def onward(self, y: Tensor, g: Map, space: Space) -> Tensor:
         """See State."""
         return g(y)
 
 
 @dataclass(frozen=True)
 class Velocity(State):
-    """diffeo: y is a velocity v, the map exp(v), its inverse exp(-v); steps are added to v.
+    """diffeo and svf: y is a velocity v, the map exp(v), its inverse exp(-v); steps are added to v.
 
     Attributes:
         squarings: Of exp.
@@ -76,13 +80,13 @@ class Velocity(State):
     folds = False
     tol_rms = 0.004  # steps of .03 that shrink by a hundredth each are far from their end
 
-    def displacement(self, y: Tensor) -> Tensor:
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
         """See State."""
         return exponentiate(y, self.squarings)
 
-    def onward(self, y: Tensor, g: Map) -> Tensor:
+    def onward(self, y: Tensor, g: Map, space: Space) -> Tensor:
         """See State."""
-        u = self.displacement(y)
+        u = self.displacement(y, space)
         return y + gaussian(g(u) - u, self.sigma)
 
 
@@ -101,10 +105,59 @@ class Composed(State):
     folds = False
     tol_rms = 0.004
 
-    def displacement(self, y: Tensor) -> Tensor:
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
         """See State."""
         return y
 
-    def onward(self, y: Tensor, g: Map) -> Tensor:
+    def onward(self, y: Tensor, g: Map, space: Space) -> Tensor:
         """See State."""
         return compose(y, exponentiate(gaussian(g(y) - y, self.sigma), self.squarings))
+
+
+@dataclass(frozen=True)
+class Shot(State):
+    """geodesic: y is the momentum at the start of a geodesic, and steps are added to it.
+
+    Attributes:
+        width: Of the kernel, mm, see Geodesic.
+        steps: In time.
+        sigma: Of the smoothing of each step, voxels.
+    """
+
+    width: float = 2.5
+    steps: int = 5
+    sigma: float = 1.0
+    vector = True
+    folds = False
+    tol_rms = 0.004
+
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """See State."""
+        return Geodesic(self.width, self.steps).shoot(y, space).displacement
+
+    def onward(self, y: Tensor, g: Map, space: Space) -> Tensor:
+        """See State."""
+        u = self.displacement(y, space)
+        return y + gaussian(g(u) - u, self.sigma)
+
+
+@dataclass(frozen=True)
+class Spline(State):
+    """bspline: y is the displacement of a cubic B-spline; after every step, the nearest one.
+
+    Attributes:
+        spacing: Of its control points, mm, see BSpline.
+    """
+
+    spacing: float = 5.0
+    vector = True
+    folds = True
+    tol_rms = 0.002
+
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """See State."""
+        return y
+
+    def onward(self, y: Tensor, g: Map, space: Space) -> Tensor:
+        """See State."""
+        return BSpline(self.spacing).nearest(g(y), space)

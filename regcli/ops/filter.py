@@ -86,6 +86,6 @@ def separable(image: Tensor, taps: Taps, *, replicate: bool = True) -> Tensor:
 
 
 def _gaussian_taps(sigma: float) -> Tensor:
-    radius = math.ceil(3 * sigma)
+    radius = math.ceil(3 * sigma - 1e-6)  # of a sigma that was computed, too
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
     return (taps / taps.sum()).to(torch.float32)

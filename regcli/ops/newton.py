@@ -1,6 +1,8 @@
 """The Gauss-Newton step of a dense displacement: (A + R + mu) d = -(g + R u)."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +19,24 @@ from regcli.ops.twogrid import double, factors, halve
 
 _ROUNDING = 1e-14  # of the squared residual
 _SWEEPS, _OMEGA = 2, 0.8  # of Jacobi on the fine grid; undamped, it lets checkerboards grow
+
+
+@dataclass(frozen=True, eq=False)
+class Penalty:
+    """Regularization of a displacement: u . R u / 2.
+
+    Attributes:
+        u: (1, 3, I, J, K), voxels.
+        stiffness: (3, 3) of R, see `Regularizer.stiffness`.
+    """
+
+    u: Tensor
+    stiffness: Tensor
+
+    @property
+    def value(self) -> Tensor:
+        """() float64."""
+        return diffuse(self.u, self.stiffness)[1]
 
 
 def diffuse(u: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +72,7 @@ def solve(
     Returns:
         (1, 3, I, J, K), voxels.
     """
-    mu, diagonal = _damped(model, damping), 2 * stiffness.sum(dim=1)
+    mu, diagonal = damping_of(model, damping), 2 * stiffness.sum(dim=1)
     if body(u) != "cpu":
         return _solve_reference(model, u, stiffness.to(u), mu, diagonal.to(u), iterations)
     planes = u.shape[2]
@@ -107,7 +127,7 @@ def two_grid(
     d = solve(half, torch.zeros_like(half.g), stiffness * share, damping, iterations)
     i, j, k = u.shape[2:]
     d = double(d, (i, j, k))
-    mu, diagonal = _damped(model, damping), 2 * stiffness.sum(dim=1)
+    mu, diagonal = damping_of(model, damping), 2 * stiffness.sum(dim=1)
     if body(u) != "cpu":
         return _relax_reference(d, u, model, stiffness.to(u), mu, diagonal.to(u))
     arrays = (u[0].numpy(), model.g[0].numpy(), model.A[0].numpy(), stiffness.numpy())
@@ -119,10 +139,42 @@ def two_grid(
     return d
 
 
-def _damped(model: Quadratic, damping: float) -> Tensor:
-    """mu: () float32."""
+def damping_of(model: Quadratic, damping: float) -> Tensor:
+    """mu of a share of the mean diagonal of A: () float32."""
     trace = total(model.A[:, 0]) + total(model.A[:, 3]) + total(model.A[:, 5])
     return (damping * trace / (3 * model.A[:, 0].numel()) + 1e-9).to(model.A)
+
+
+def conjugate_gradients(
+    multiply: Callable[[Tensor], Tensor],
+    precondition: Callable[[Tensor], Tensor],
+    r: Tensor,
+    iterations: int,
+) -> Tensor:
+    """d of H d = r, nearly; a GPU is not waited for.
+
+    Args:
+        multiply: p -> H p, symmetric and positive.
+        precondition: r -> z, about H^-1 r.
+        r: The right side.
+        iterations: Of the method.
+    """
+    d, z = torch.zeros_like(r), precondition(r)
+    p, rz = z, (r * z).sum()
+    for _ in range(iterations):
+        q = multiply(p)
+        alpha = rz / (p * q).sum().clamp(min=1e-30)
+        d, r = d + alpha * p, r - alpha * q
+        z = precondition(r)
+        new = (r * z).sum()
+        p, rz = z + (new / rz.clamp(min=1e-30)) * p, new
+    return d
+
+
+def product(A: Tensor, d: Tensor) -> Tensor:
+    """A d at every voxel: (1, 6, I, J, K) and (1, 3, I, J, K) to (1, 3, I, J, K)."""
+    rows = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
+    return torch.stack([(A[:, row] * d).sum(1) for row in map(list, rows)], dim=1)
 
 
 def _blocks(A: Tensor, mu: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,15 +215,9 @@ def _solve_reference(
     model: Quadratic, u: Tensor, stiffness: Tensor, mu: Tensor, diagonal: Tensor, iterations: int
 ) -> Tensor:
     a, inverse = _blocks(model.A, mu, diagonal)
+
+    def multiply(p: Tensor) -> Tensor:
+        return _apply(a, p) + _diffuse_reference(p, stiffness) + mu * p
+
     r = -(model.g + _diffuse_reference(u, stiffness))
-    d = torch.zeros_like(u)
-    z = _apply(inverse, r)
-    p, rz = z, (r * z).sum()
-    for _ in range(iterations):
-        q = _apply(a, p) + _diffuse_reference(p, stiffness) + mu * p
-        alpha = rz / (p * q).sum().clamp(min=1e-30)
-        d, r = d + alpha * p, r - alpha * q
-        z = _apply(inverse, r)
-        new = (r * z).sum()
-        p, rz = z + (new / rz.clamp(min=1e-30)) * p, new
-    return d
+    return conjugate_gradients(multiply, lambda r: _apply(inverse, r), r, iterations)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from regcli.image import Box, Space
 from regcli.ops.match import Quadratic
+from regcli.ops.newton import Penalty
 
 
 class Transform(ABC):
@@ -25,19 +26,15 @@ class Transform(ABC):
         """phi(x) = M (x + u(x)) on the grid: M (3, 4) voxel to voxel, u (1, 3, I, J, K) or None."""
 
     @abstractmethod
-    def energy(self, y: Tensor, stiffness: Tensor) -> Tensor:
-        """() float64: the regularization energy of y, stiffness as in `step`."""
-
-    @abstractmethod
     def step(
-        self, y: Tensor, model: Quadratic, stiffness: Tensor, space: Space, damping: float
+        self, y: Tensor, model: Quadratic, penalty: Penalty | None, space: Space, damping: float
     ) -> Tensor:
         """The damped Gauss-Newton step of model + regularization; shape of y's tangent.
 
         Args:
             y: Where the model holds.
             model: Of the similarity, on the grid.
-            stiffness: (3, 3), the regularizer's, see `Regularizer.stiffness`.
+            penalty: Regularization of y's displacement, which it holds; None if y has none.
             space: The grid.
             damping: Levenberg's mu, relative to the mean diagonal of the Hessian.
         """
@@ -52,4 +49,4 @@ class Transform(ABC):
 
     @abstractmethod
     def extend(self, y: Tensor, box: Box) -> Tensor:
-        """The same map on the grid that a box was cut from, as far as the box knows it."""
+        """The map on the grid that y's box was cut from: a matrix, or a displacement (voxels)."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from regcli.image import Box, Space
 from regcli.ops.histogram import index_moments
 from regcli.ops.match import Quadratic
+from regcli.ops.newton import Penalty
 from regcli.transforms.base import Transform
 
 
@@ -34,12 +35,8 @@ class Linear(Transform):
         """See Transform."""
         return (torch.linalg.inv(space.affine) @ y @ space.affine)[:3], None
 
-    def energy(self, y: Tensor, stiffness: Tensor) -> Tensor:
-        """See Transform: linear maps cost nothing."""
-        return torch.zeros((), dtype=torch.float64)
-
     def step(
-        self, y: Tensor, model: Quadratic, stiffness: Tensor, space: Space, damping: float
+        self, y: Tensor, model: Quadratic, penalty: Penalty | None, space: Space, damping: float
     ) -> Tensor:
         """See Transform; the (4, 4) generator of a one-parameter group, damped as by Marquardt."""
         g, H = _moments(model)

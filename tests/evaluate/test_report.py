@@ -18,9 +18,9 @@ GOOD = {
 }
 
 
-def judged(part=None, *, diffeo=True, **values):
+def judged(part=None, *, foldless=True, **values):
     report = GOOD if part is None else GOOD | {part: GOOD[part] | values}
-    return verdict(report, diffeo=diffeo)
+    return verdict(report, foldless=foldless)
 
 
 def test_a_good_result_passes():
@@ -52,7 +52,7 @@ def test_a_doubtful_one_does_not(status, part, values):
 def test_folds_count_more_where_none_were_promised_to_occur():
     folded = {"folds_percent": 0.5, "folds_anywhere": 100}
     assert judged("jacobian", **folded)["status"] == "FAIL"
-    assert judged("jacobian", **folded, diffeo=False)["status"] == "WARN"
+    assert judged("jacobian", **folded, foldless=False)["status"] == "WARN"
 
 
 def test_a_linear_map_is_measured_against_no_linear_stage_but_the_beginning():
@@ -60,15 +60,15 @@ def test_a_linear_map_is_measured_against_no_linear_stage_but_the_beginning():
     better, same = ({"before": b, "linear": 0.5, "after": 0.5} for b in (0.3, 0.5))
     for similarity, status in ((better, "PASS"), (same, "WARN")):
         report = GOOD | {"jacobian": None, "similarity": GOOD["similarity"] | similarity}
-        assert verdict(report, diffeo=False)["status"] == status
+        assert verdict(report, foldless=False)["status"] == status
 
 
 def test_a_time_limit_is_a_doubt():
-    assert verdict(GOOD | {"stopped": "time"}, diffeo=True)["status"] == "WARN"
+    assert verdict(GOOD | {"stopped": "time"}, foldless=True)["status"] == "WARN"
 
 
 def test_steps_that_diverged_are_a_doubt():
-    assert verdict(GOOD | {"solver": [{"stopped": "diverged"}]}, diffeo=True)["status"] == "WARN"
+    assert verdict(GOOD | {"solver": [{"stopped": "diverged"}]}, foldless=True)["status"] == "WARN"
 
 
 def test_what_lies_outside_the_moving_image_is_not_compared():

@@ -1,0 +1,72 @@
+"""Stationary velocity fields (svf): the map is exp(v), its inverse exp(-v)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regcli.image import Box, Space
+from regcli.ops.field import capped, exponentiate, extend_field, resize_field
+from regcli.ops.filter import gaussian
+from regcli.ops.match import Quadratic
+from regcli.ops.newton import Penalty, two_grid
+from regcli.transforms.base import Transform
+from regcli.transforms.dense import ITERATIONS
+from regcli.transforms.unfold import Stepped, stepped, unfolded
+
+
+@dataclass(frozen=True)
+class Stationary(Transform):
+    """phi = exp(v), by scaling and squaring; the regularizer sees its displacement, as of all maps.
+
+    y is the velocity v, (1, 3, I, J, K) voxels. A step d composed before exp(v) is added to v,
+    which is exp(v) o (Id + d) to the first order. On six T1 pairs at 2 mm with learned features
+    this had as much Dice as, and more than, Lie brackets after it, and d carried to exp(v / 2).
+
+    Attributes:
+        squarings: Of exp.
+        cap: Longest step, voxels.
+        sigma: Smoothing of each step, voxels.
+
+    Source: Arsigny et al., MICCAI 2006; Vercauteren et al., MICCAI 2008.
+    """
+
+    squarings: int = 6
+    cap: float = 0.7
+    sigma: float = 0.5
+
+    def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
+        """See Transform."""
+        return torch.zeros(1, 3, *space.shape, device=device)
+
+    def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:
+        """See Transform."""
+        return torch.eye(3, 4, dtype=torch.float64), self.displacement(y)
+
+    def displacement(self, y: Tensor) -> Tensor:
+        """Of exp(v): (1, 3, I, J, K) voxels."""
+        return exponentiate(y, self.squarings)
+
+    def step(
+        self, y: Tensor, model: Quadratic, penalty: Penalty | None, space: Space, damping: float
+    ) -> Tensor:
+        """See Transform."""
+        assert penalty is not None
+        d = two_grid(model, penalty.u, penalty.stiffness, damping, ITERATIONS)
+        return gaussian(capped(d, self.cap), self.sigma)
+
+    def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
+        """See Transform."""
+
+        def apply(delta: Tensor, rows: Tensor | None, earlier: Stepped | None) -> Stepped:
+            return y + delta, self.displacement(y + delta)
+
+        return stepped(y, delta, apply, local=False)
+
+    def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
+        """See Transform."""
+        return unfolded(resize_field(y, new.shape), self.displacement)
+
+    def extend(self, y: Tensor, box: Box) -> Tensor:
+        """See Transform."""
+        return unfolded(extend_field(self.displacement(y), box.start, box.space.shape))
