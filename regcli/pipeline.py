@@ -20,6 +20,7 @@ from regcli.models.iterative import Iterative
 from regcli.models.linear import align, start
 from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import deformable, refinement
+from regcli.models.prompts import Prompts
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch, region
 from regcli.ops.memory import release
@@ -78,6 +79,7 @@ def register(
     *,
     masks: Masks | None = None,
     initial: Tensor | None = None,
+    prompts: Prompts | None = None,
     watch: Watch | None = None,
 ) -> Result:
     """Find the map that carries the moving image onto the fixed one.
@@ -88,6 +90,7 @@ def register(
         recipe: What to do; default as `regcli register` without options.
         masks: What counts in the loss.
         initial: (4, 4) fixed world to moving world to start from, where recipe.init is a file.
+        prompts: What the user knows of both, which then drives the registration.
         watch: Progress and time limit.
 
     Raises:
@@ -99,7 +102,7 @@ def register(
     recipe = settled(recipe or RegisterRecipe())
     with settings(recipe):
         watch = watch or Watch(lambda stage, share: None)
-        return _register(fixed, moving, recipe, masks or Masks(), initial, watch)
+        return _register(fixed, moving, recipe, masks or Masks(), initial, prompts, watch)
 
 
 def _register(
@@ -108,11 +111,12 @@ def _register(
     recipe: RegisterRecipe,
     masks: Masks,
     initial: Tensor | None,
+    prompts: Prompts | None,
     watch: Watch,
 ) -> Result:
     check_pair(fixed, moving, masks, recipe.init)
     notes: list[str] = []
-    found = _solve(fixed, moving, recipe, masks, initial, watch, notes)
+    found = _solve(fixed, moving, recipe, masks, initial, prompts, watch, notes)
     clock = time.monotonic()
     warp = Warp(fixed.space, found.affine, found.displacement)
     inverse, error = warp.inverse()
@@ -161,6 +165,7 @@ def _solve(
     recipe: RegisterRecipe,
     masks: Masks,
     initial: Tensor | None,
+    prompts: Prompts | None,
     watch: Watch,
     notes: list[str],
 ) -> _Found:
@@ -177,7 +182,9 @@ def _solve(
         f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
     )
     family = recipe.transform if recipe.transform in LINEAR else "affine"
-    affine, traces = _linear(fixed_ready, moving_ready, recipe, family, initial, watch, notes)
+    affine, traces = _linear(
+        fixed_ready, moving_ready, recipe, family, initial, prompts, watch, notes
+    )
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
     found = _Found(affine, recipe.metric, traces, seconds, fixed.space)
     if recipe.transform in LINEAR and network is None:
@@ -198,13 +205,13 @@ def _solve(
     if recipe.transform in LINEAR:
         assert network is not None
         registration = refinement(family, network)
-        y, _, more = registration.run(inner, moving_ready, affine, watch, pair)
+        y, _, more = registration.run(inner, moving_ready, affine, watch, pair, prompts)
         found.affine = affine @ y
     else:
         found.metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
         smoothness = 1.0 if network is None or pair is None else network.smoothness
         registration = deformable(recipe, similarities, fixed_ready, smoothness)
-        y, space, more = registration.run(inner, moving_ready, affine, watch, pair)
+        y, space, more = registration.run(inner, moving_ready, affine, watch, pair, prompts)
         if isinstance(registration.transform, Geodesic):
             notes.append(registration.transform.in_words(y, space))
         y = registration.extended(y, space, box)
@@ -284,6 +291,7 @@ def _linear(
     recipe: RegisterRecipe,
     family: str,
     initial: Tensor | None,
+    prompts: Prompts | None,
     watch: Watch,
     notes: list[str],
 ) -> tuple[Tensor, list[Trace]]:
@@ -293,11 +301,15 @@ def _linear(
     similarity = MI(weight=1.0)
     if recipe.transform in LINEAR and recipe.metric != ("auto",):
         similarity = build(SIMILARITIES, recipe.metric[0])
+    if initial is None and prompts is not None and recipe.init == "auto":
+        initial = prompts.rigid()
+        if initial is not None:
+            notes.append("The linear stage started from the points and labels given.")
     if initial is None:
         best = start(fixed, moving, MI(weight=1.0), recipe.init, watch)
         notes.append(f"The linear stage started from: {best.name}.")
         initial = best.matrix
-    return align(fixed, moving, similarity, family, initial, watch)
+    return align(fixed, moving, similarity, family, initial, watch, prompts)
 
 
 def _metrics(

@@ -13,7 +13,7 @@ from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
 MODELS = ("auto", "classical", "dio", "deq")
-_IGNORED_BY_DEQ = ("metric", "regularizer", "smoothness", "levels")
+_IGNORED_BY_DEQ = ("metric", "regularizer", "smoothness", "levels", "use_labels", "use_points")
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 
 
@@ -37,6 +37,8 @@ class RegisterRecipe:
             counts as none (.001 is usual; the absolute one changes in proportion); 0 for automatic.
         solver: For deq, a spec of registry.FIXED_POINTS.
         diagnose: For deq, whether to find out how much of an equilibrium the end is.
+        use_labels: Whether label maps drive the registration.
+        use_points: Whether corresponding points drive the registration.
         interpolation: Of the moved image: "auto", "linear", "nearest", "label" or "cubic".
         seed: Of everything random; nothing is, in a registration.
         deterministic: Whether to use only algorithms that repeat bit by bit.
@@ -56,6 +58,8 @@ class RegisterRecipe:
     tol: float = 0.0
     solver: str = "picard"
     diagnose: bool = False
+    use_labels: bool = False
+    use_points: bool = False
     interpolation: str = "auto"
     seed: int = 0
     deterministic: bool = False
@@ -147,7 +151,8 @@ class RegisterRecipe:
         field = next(f for f in dataclasses.fields(self) if f.name == option)
         if getattr(self, option) != field.default:
             raise RecipeError(
-                f"--{option} has no effect with {by}.", f"Leave it out, or choose {other}."
+                f"--{option.replace('_', '-')} has no effect with {by}.",
+                f"Leave it out, or choose {other}.",
             )
 
     def with_values(self, values: dict[str, Any]) -> "RegisterRecipe":

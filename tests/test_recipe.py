@@ -18,6 +18,8 @@ FULL = RegisterRecipe(
     iterations=(50, 30, 10),
     levels=(4, 2, 1),
     tol=1e-3,
+    use_labels=True,
+    use_points=True,
     interpolation="cubic",
     seed=7,
     deterministic=True,
@@ -38,6 +40,8 @@ smoothness = 1.5
 iterations = [50, 30, 10]
 levels = [4, 2, 1]
 tol = 1e-3
+use_labels = true
+use_points = true
 interpolation = "cubic"
 seed = 7
 deterministic = true
@@ -80,11 +84,13 @@ def test_the_recipes_here_leave_no_field_at_its_default():
         {"smoothness": 2.0},
         {"regularizer": "diffusion:weight=0.2"},
         {"levels": (2, 1)},
+        {"use-points": True},
     ],
     ids=str,
 )
 def test_what_learned_steps_ignore_is_refused(values):
-    refuse(f"--{next(iter(values))} has no effect with --model deq", model="deq", **values)
+    fields = {name.replace("-", "_"): value for name, value in values.items()}
+    refuse(f"--{next(iter(values))} has no effect with --model deq", model="deq", **fields)
 
 
 @pytest.mark.parametrize("values", [{"solver": "anderson"}, {"diagnose": True}], ids=str)

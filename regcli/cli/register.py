@@ -150,6 +150,12 @@ def register(
     moving_points: Annotated[
         Path | None, option("Rows as in --fixed-points.", "FILE", panel=_IN)
     ] = None,
+    use_labels: Annotated[
+        bool | None, option("Labels drive the registration too.", "", "--use-labels", panel=_IN)
+    ] = None,
+    use_points: Annotated[
+        bool | None, option("Points drive the registration too.", "", "--use-points", panel=_IN)
+    ] = None,
     points_space: Annotated[
         PointSpaceName, option("Of CSV points: ras, lps (mm) or voxel.", "NAME", panel=_IN)
     ] = "ras",
@@ -206,6 +212,8 @@ def register(
         "solver": solver,
         "diagnose": diagnose,
         "interpolation": interp,
+        "use_labels": use_labels,
+        "use_points": use_points,
         "device": device,
         "threads": threads,
         "seed": seed,

@@ -14,6 +14,7 @@ from regcli.io.affines import read_affine
 from regcli.io.nifti import ImageFile, read_header, read_image
 from regcli.io.points import Points, PointSpace, read_points
 from regcli.machine import check_threads
+from regcli.models.prompts import Prompts
 from regcli.recipe import INITS, RegisterRecipe
 from regcli.registry import (
     LINEAR,
@@ -119,6 +120,14 @@ class Inputs:
     points: tuple[Points, Points] | None
     initial: Tensor | None
 
+    def prompts(self, recipe: RegisterRecipe) -> Prompts | None:
+        """What drives the registration besides the images, if the recipe wants that."""
+        labels = self.labels if recipe.use_labels else None
+        points = None
+        if recipe.use_points and self.points is not None:
+            points = (self.points[0].world, self.points[1].world)
+        return Prompts(labels, points) if labels or points else None
+
 
 def read_inputs(job: Job) -> Inputs:
     """Every file of a job, read and checked.
@@ -174,6 +183,11 @@ def check_options(job: Job) -> None:
         if any(given) and not all(given):
             raise RecipeError(
                 f"Only one of --fixed-{what} and --moving-{what} was given.", "Give both or none."
+            )
+        if getattr(job.recipe, f"use_{what}") and not all(given):
+            raise RecipeError(
+                f"--use-{what} has no effect without {what}.",
+                f"Give --fixed-{what} and --moving-{what}.",
             )
     if job.points_space != "ras" and not job.fixed_points:
         raise RecipeError(

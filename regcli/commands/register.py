@@ -20,13 +20,15 @@ from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR, copied, open_outputs
 from regcli.machine import settings
+from regcli.models.prompts import common_codes
 from regcli.models.registration import Watch
 from regcli.pipeline import Result, register
-from regcli.recipe import INITS
+from regcli.recipe import INITS, RegisterRecipe
 
 # Measured at 160x192x224 with lncc and mind: peak memory of a run, beyond what Python and torch
 # take, per voxel of the box that shows something.
 _BYTES_PER_VOXEL = 200
+_BYTES_OF_LABELS = 130  # besides one per label and image: measured with two labels
 # At most, in files: bytes per voxel of fields (three float32) and of images, and per file of
 # headers, structure and text.
 _FIELD_BYTES, _IMAGE_BYTES, _OVERHEAD = 12, 8, 16_384
@@ -56,7 +58,7 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
         progress("read", 0.0)
         with clock.measure("read"):
             inputs = read_inputs(job)
-            _check_memory(inputs)
+            _check_memory(inputs, job.recipe)
             _check_disk(job, inputs, names)
         deadline = clock.began + job.time_limit if job.time_limit else float("inf")
         with _memory_watched(inputs):
@@ -66,6 +68,7 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
                 job.recipe,
                 masks=inputs.masks,
                 initial=inputs.initial,
+                prompts=inputs.prompts(job.recipe),
                 watch=Watch(progress, deadline),
             )
             progress("write", 0.0)
@@ -128,9 +131,11 @@ class _Clock:
         self.seconds[name] = time.monotonic() - began
 
 
-def _check_memory(inputs: Inputs) -> None:
+def _check_memory(inputs: Inputs, recipe: RegisterRecipe) -> None:
     sizes = [f.image.data.numel() for f in (inputs.fixed, inputs.moving)]
     needed = sizes[0] * _BYTES_PER_VOXEL + sizes[1] * 20
+    if recipe.use_labels and inputs.labels is not None:
+        needed += sizes[0] * (_BYTES_OF_LABELS + 2 * len(common_codes(*inputs.labels)))
     free = _free_memory()
     if free is not None and needed > free:
         raise MemoryShortageError(

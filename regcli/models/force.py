@@ -7,6 +7,7 @@ from torch import Tensor
 
 from regcli.energy.base import Regularizer, Similarity
 from regcli.energy.features import Features
+from regcli.energy.landmarks import Landmarks
 from regcli.image import Space
 from regcli.ops.match import Moved, Quadratic
 from regcli.ops.newton import Penalty
@@ -32,6 +33,9 @@ class Pair:
         moving_weight: (1, 1, i, j, k), or None for one everywhere.
         features: What a network says of both, (1, C, ...) on their grids; None without one.
         gain: Weight of the features in the energy.
+        labels: Shares of labels that a user names, (1, C, ...) on the images' grids.
+        label_weight: What those weigh in the energy.
+        landmarks: Points that a user names; None without.
     """
 
     space: Space
@@ -42,6 +46,9 @@ class Pair:
     moving_weight: Tensor | None = None
     features: tuple[Tensor, Tensor] | None = None
     gain: float = 1.0
+    labels: tuple[tuple[Tensor, Tensor], ...] = ()
+    label_weight: float = 1.0
+    landmarks: Landmarks | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class GaussNewtonForce:
         terms = [(s, s.describe(pair.fixed), s.describe(pair.moving)) for s in self.similarities]
         if pair.features is not None and pair.gain > 0:
             terms.append((Features(self.feature_gain * pair.gain), *pair.features))
+        terms += [(Features(pair.label_weight), *channels) for channels in pair.labels]
         space = pair.space
         stiffness = self.regularizer.stiffness(space.spacing)
         weight = pair.fixed_weight
@@ -86,6 +94,8 @@ class GaussNewtonForce:
                 seen = Moved(moved) if m is pair.moving else Moved(m, u, matrix, space.shape)
                 model = similarity.model(f, seen, weight, model)
             assert model is not None
+            if pair.landmarks is not None:
+                model = pair.landmarks.onto(model, u, matrix)
             missing = (_LEAST_OVERLAP * whole - overlap).clamp(min=0)
             energy = model.value + 10 * missing
             if u is None:  # linear maps cost nothing

@@ -10,6 +10,7 @@ from regcli.energy.base import Similarity
 from regcli.energy.regularizers import Diffusion
 from regcli.image import Space, transform_points
 from regcli.models.force import GaussNewtonForce
+from regcli.models.prompts import Prompts
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Level, Registration, Trace, Watch, paired
 from regcli.ops.totals import total
@@ -90,6 +91,7 @@ def align(
     family: str,
     matrix: Tensor,
     watch: Watch,
+    prompts: Prompts | None = None,
 ) -> tuple[Tensor, list[Trace]]:
     """Refine a start through ever larger linear families, on ever finer levels.
 
@@ -100,6 +102,7 @@ def align(
         family: "translation", "rigid", "similarity" or "affine": the last one.
         matrix: (4, 4) where to start.
         watch: Progress and time limit.
+        prompts: What a user knows of both.
 
     Returns:
         (4, 4) fixed world to moving world, and what happened.
@@ -116,7 +119,7 @@ def align(
         registration = Registration(
             name, Linear(name), GaussNewtonForce((similarity,), Diffusion()), levels, dense=False
         )
-        y, _, trace = registration.run(fixed, moving, matrix, watch)
+        y, _, trace = registration.run(fixed, moving, matrix, watch, prompts=prompts)
         matrix = matrix @ y
         traces += trace
     return matrix, traces

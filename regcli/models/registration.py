@@ -12,6 +12,7 @@ from regcli.image import Box, Space
 from regcli.models.features import Described
 from regcli.models.force import GaussNewtonForce, Pair
 from regcli.models.prepare import FOREGROUND
+from regcli.models.prompts import Prompts
 from regcli.models.pyramid import ROUNDING, Prepared
 from regcli.ops.memory import release
 from regcli.solve.base import Solution, Solver
@@ -109,6 +110,7 @@ class Registration:
         affine: Tensor,
         watch: Watch,
         features: tuple[Described, Described] | None = None,
+        prompts: Prompts | None = None,
     ) -> tuple[Tensor, Space, list[Trace]]:
         """Register, starting from the identity of the transform after an affine.
 
@@ -119,6 +121,7 @@ class Registration:
             watch: Progress and time limit.
             features: What a network says of both, the moving image carried by the affine already;
                 for dense registrations.
+            prompts: What a user knows of both.
 
         Returns:
             y, the grid that it belongs to, and what happened on each level.
@@ -131,10 +134,15 @@ class Registration:
             if y is not None and watch.expired:
                 break
             coarse = fixed.at(level.spacing_mm)
+            still = torch.eye(4).to(affine)
             if self.dense:
-                pair = paired(coarse, moving.onto(coarse.space, affine), torch.eye(4).to(affine))
+                other, carried = moving.onto(coarse.space, affine), affine
+                pair = paired(coarse, other, still)
             else:
-                pair = paired(coarse, moving.at(level.spacing_mm), affine)
+                other, carried = moving.at(level.spacing_mm), still
+                pair = paired(coarse, other, affine)
+            if prompts is not None:
+                pair = prompts.on(pair, other.space, carried, dense=self.dense)
             if y is None or space is None:
                 y = self.transform.identity(pair.space, pair.fixed.device)
             else:

@@ -69,6 +69,30 @@ def test_labels_and_points_are_measured_at_every_stage(finished):
     assert report["points"]["tre_mm"]["after"] < report["points"]["tre_mm"]["before"]
 
 
+def test_points_and_labels_that_are_to_drive_must_be_there(register, scans):
+    for what in ("labels", "points"):
+        ended = register(*QUICK, f"--use-{what}")
+        assert ended.code == 2
+        assert f"--use-{what} has no effect without {what}." in ended.err
+        given = (f"--fixed-{what}", getattr(scans, f"fixed_{what}"))
+        given += (f"--moving-{what}", getattr(scans, f"moving_{what}"))
+        ended = register("--model", "deq", f"--use-{what}", *given)
+        assert ended.code == 2
+        assert f"--use-{what} has no effect with --model deq." in ended.err
+
+
+def test_points_and_labels_drive_a_registration(register, scans, tmp_path):
+    given = []
+    for what in ("labels", "points"):
+        given += [f"--fixed-{what}", getattr(scans, f"fixed_{what}"), f"--use-{what}"]
+        given += [f"--moving-{what}", getattr(scans, f"moving_{what}")]
+    assert register("--transform", "rigid", *given).code == 0
+    report = _report(tmp_path / "out")
+    assert report["recipe"]["use_labels"]
+    assert report["recipe"]["use_points"]
+    assert any("points and labels given" in note for note in report["notes"])
+
+
 def test_the_command_can_be_pasted_back(register, tmp_path):
     register("--metric", "lncc:radius=3", "-q", "--log", tmp_path / "a log.txt")
     words = shlex.split(_report(tmp_path / "out")["command"])
