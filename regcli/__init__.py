@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _NAMES = {
     "Image": "regcli.image",
     "Job": "regcli.commands.job",
+    "Prompts": "regcli.models.prompts",
     "RegcliError": "regcli.errors",
     "RegisterRecipe": "regcli.recipe",
     "Result": "regcli.pipeline",

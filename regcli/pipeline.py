@@ -11,6 +11,7 @@ from regcli.check import Masks, check_pair, check_ranges
 from regcli.choice import candidate, features, settled, steps
 from regcli.energy.base import Similarity
 from regcli.energy.information import MI
+from regcli.errors import RecipeError
 from regcli.image import Box, Image, Space, rearrange
 from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
@@ -95,11 +96,14 @@ def register(
 
     Raises:
         InputError: If the images share no space with --init none, or a mask leaves nothing.
+        RecipeError: If there are prompts for learned steps.
     """
     fixed, moving = (
         image if isinstance(image, Image) else read_image(image).image for image in (fixed, moving)
     )
     recipe = settled(recipe or RegisterRecipe())
+    if prompts is not None and recipe.model == "deq":
+        raise RecipeError("Learned steps (--model deq) take no prompts.", "Use another model.")
     with settings(recipe):
         watch = watch or Watch(lambda stage, share: None)
         return _register(fixed, moving, recipe, masks or Masks(), initial, prompts, watch)

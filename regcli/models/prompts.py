@@ -17,6 +17,7 @@ _ENOUGH = 3  # points, to start from them
 # What labels weigh: a user who names them means them; but an affine map that follows two of them
 # alone costs the others.
 _DENSE, _LINEAR = 15.0, 1.0
+_THIN = 1e-3  # spread across a line of points, relative to that along it
 _CHANNELS = 8  # that are compared at once: the loops are compiled for this number
 _BLUR = 0.5  # voxels; by 1, two labels given reached a Dice of .94 instead of .99
 
@@ -36,7 +37,9 @@ class Prompts:
     def rigid(self) -> Tensor | None:
         """(4, 4) fixed world to moving world that brings points and labels' centres together best.
 
-        None for less than three of them. Source: Kabsch, Acta Cryst. A 1976.
+        None for less than three of them, or if they lie in a line.
+
+        Source: Kabsch, Acta Cryst. A 1976.
         """
         sides: list[list[Tensor]] = [[], []]
         if self.points is not None:
@@ -50,7 +53,9 @@ class Prompts:
         if len(p) < _ENOUGH:
             return None
         middle_p, middle_q = p.mean(0), q.mean(0)
-        U, _, V = torch.linalg.svd((q - middle_q).T @ (p - middle_p))
+        U, S, V = torch.linalg.svd((q - middle_q).T @ (p - middle_p))
+        if S[1] < _THIN * S[0]:  # in a line, about which the rest could turn
+            return None
         out = torch.eye(4, dtype=torch.float64)
         proper = torch.diag(torch.tensor([1, 1, torch.sign(torch.linalg.det(U @ V))]).double())
         out[:3, :3] = U @ proper @ V

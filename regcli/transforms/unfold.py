@@ -33,7 +33,7 @@ def stepped(y: Tensor, delta: Tensor, apply: Apply, *, local: bool) -> Tensor:
     """
     result = apply(delta, None, None)
     least = least_determinant(result[1])
-    asks = y.device.type == "cpu"  # on a GPU all repairs are made, for asking means waiting
+    asks = _asks(y)
     for sigma, reach in _REPAIRS:
         folded = least[:, None] < _LEAST
         if asks and not folded.any():
@@ -68,6 +68,11 @@ def unfolded(y: Tensor, displaced: Callable[[Tensor], Tensor] | None = None) -> 
             return y
         y = blend(y.clone(), 0.95 * _near(folded, reach), gaussian(average(y), 0.75))
         reach += displaced is not None
+
+
+def _asks(y: Tensor) -> bool:
+    """Whether to ask if repairs are needed; on a GPU all are made, for asking means waiting."""
+    return y.device.type == "cpu"
 
 
 def _softened(delta: Tensor, near: Tensor, sigma: float | None) -> Tensor:

@@ -4,13 +4,14 @@ import phantoms
 import pytest
 import torch
 
+from regcli.errors import RecipeError
 from regcli.image import Image, Space, transform_points
 from regcli.models.force import Pair
 from regcli.models.prompts import Prompts
 from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
 
-CLASSICAL = RegisterRecipe(model="classical")
+CLASSICAL = RegisterRecipe(model="classical", iterations=(20, 5), levels=(2, 1))
 TURN = torch.eye(4).double()
 TURN[:3, :3] = torch.linalg.matrix_exp(
     torch.tensor([[0, -0.5, 0.2], [0.5, 0, 0.9], [-0.2, -0.9, 0]]).double()
@@ -47,7 +48,7 @@ def test_landmarks_help_where_images_alone_go_astray(space):
 def test_landmarks_drive_linear_maps(transform):
     space = Space((26, 28, 24), torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0])).double())
     pair = phantoms.pair(space, noise=0.3, steepness=0.0)
-    recipe = RegisterRecipe(model="classical", transform=transform)
+    recipe = RegisterRecipe(transform=transform)
     guided = register(pair.fixed, pair.moving, recipe, prompts=Prompts(points=known(pair)))
     assert error(guided, pair, pair.points[20:]) < (2.0 if transform == "rigid" else 1.0)
 
@@ -89,6 +90,19 @@ def test_a_rigid_map_is_found_from_points_and_centres(space):
     moving = Image(data, space.moved(TURN), labels=True)
     torch.testing.assert_close(Prompts(labels=(fixed, moving)).rigid(), TURN)
     assert Prompts(points=(p[:2], p[:2])).rigid() is None
+    line = p[:1] + torch.arange(4)[:, None] * (p[1] - p[0])
+    assert Prompts(points=(line, line)).rigid() is None  # it could turn about itself
+
+
+def test_learned_steps_take_no_prompts():
+    pair = phantoms.pair(Space((16, 16, 16), torch.diag(torch.tensor([4.0, 4, 4, 1])).double()))
+    with pytest.raises(RecipeError, match="take no prompts"):
+        register(
+            pair.fixed,
+            pair.moving,
+            RegisterRecipe(model="deq"),
+            prompts=Prompts(points=known(pair)),
+        )
 
 
 def test_points_come_onto_any_level_and_through_any_affine(space):

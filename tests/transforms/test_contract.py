@@ -119,7 +119,7 @@ def shift_error(transform, space):
     y = transform.identity(space)
     weight = torch.zeros(1, 1, *space.shape)
     weight[(0, 0, *(slice(3, n - 3) if n > 1 else slice(None) for n in space.shape))] = 1
-    for _ in range(20):
+    for _ in range(12):
         M, u = transform.parts(y, space)
         model = squares(Moved(moving, u, M, space.shape), fixed, weight, 1.0)
         step = transform.step(y, model, penalty(transform, y, space), space, 1e-3)

@@ -23,7 +23,7 @@ from regcli.ops import (
 from regcli.ops.kernels import choose
 from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
-from regcli.transforms import dense
+from regcli.transforms import unfold
 
 if not torch.cuda.is_available():  # before anybody imports triton
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -60,8 +60,8 @@ def test_a_registration_by_the_bodies_of_the_gpu_is_that_of_the_processor(monkey
     for module in MODULES:
         monkeypatch.setattr(module, "body", there)
         monkeypatch.setattr(module, "cuda", loaded, raising=False)
-    monkeypatch.setattr(dense, "_asks", lambda y: False)
-    monkeypatch.setattr(dense, "_REPAIRS", dense._REPAIRS[1:3])  # the interpreter is slow
+    monkeypatch.setattr(unfold, "_asks", lambda y: False)
+    monkeypatch.setattr(unfold, "_REPAIRS", unfold._REPAIRS[1:3])  # the interpreter is slow
     found = register(pair.fixed, pair.moving, recipe)
     assert set(called) == {"correlation", "field", "filter", "jacobian", "match", "sample"}
     gap = (found.warp.displacement - wanted.warp.displacement).norm(dim=1)
