@@ -84,6 +84,9 @@ LEARNERS: Table = {
 }
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
 def build(table: Table, spec: str) -> Any:
     """The object that a spec names.
 
@@ -150,5 +153,6 @@ def _convert(text: str, kind: Any, spec: str, *, zero: bool) -> Any:
         return value
     except (ValueError, KeyError) as error:
         raise RecipeError(
-            f"'{spec}': '{text}' is not a {kind.__name__}.", "Give a value of that type."
+            f"'{spec}': '{text}' is not {_KINDS.get(kind, 'of the right kind')}.",
+            "Give a value of that kind.",
         ) from error

@@ -80,7 +80,7 @@ def test_a_value_of_the_wrong_type_is_refused(spec):
     with pytest.raises(RecipeError) as error:
         registry.build(registry.SIMILARITIES, spec)
     assert spec in error.value.cause
-    assert ("int" if "radius" in spec else "float") in error.value.cause
+    assert ("a whole number" if "radius" in spec else "a number") in error.value.cause
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
@@ -116,7 +116,7 @@ def test_truth_values_are_words():
 
     assert registry._convert("True", bool, "x", zero=False) is True
     assert registry._convert("false", bool, "x", zero=False) is False
-    with pytest.raises(RecipeError, match="'1' is not a bool"):
+    with pytest.raises(RecipeError, match="'1' is not true or false"):
         registry._convert("1", bool, "x", zero=False)
 
 

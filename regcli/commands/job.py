@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from regcli.check import Masks
@@ -50,6 +51,7 @@ NAMES["ants"] = NAMES["regcli"] | {
     "inverse_warped": "InverseWarped.nii.gz",
 }
 EXTRAS = ("inverse_warped", "log_jacobian", "learn2reg")  # what --write may add
+_FAR_MM = 20.0  # a landmark may lie a little outside of what was scanned
 _DEFAULT = ("warped", "affine", "composite", "inverse_composite", "log", "json")
 _DEFORMABLE = ("warp", "inverse_warp", "jacobian")
 
@@ -154,6 +156,12 @@ def read_inputs(job: Job) -> Inputs:
             read_points(job.fixed_points, job.points_space, fixed.image.space),
             read_points(job.moving_points, job.points_space, moving.image.space),
         )
+        if job.recipe.use_points:
+            for path, side, image in (
+                (job.fixed_points, points[0], fixed),
+                (job.moving_points, points[1], moving),
+            ):
+                _check_inside(path, side.world, image)
         if len(points[0].world) != len(points[1].world):
             raise InputError(
                 f"{job.fixed_points} has {len(points[0].world)} points, {job.moving_points} "
@@ -187,7 +195,7 @@ def check_options(job: Job) -> None:
         if getattr(job.recipe, f"use_{what}") and not all(given):
             raise RecipeError(
                 f"--use-{what} has no effect without {what}.",
-                f"Give --fixed-{what} and --moving-{what}.",
+                f"Give --fixed-{what} and --moving-{what}; a recipe of --config names no files.",
             )
     if job.points_space != "ras" and not job.fixed_points:
         raise RecipeError(
@@ -265,6 +273,21 @@ def _mask(path: Path | None, image: ImageFile) -> Tensor | None:
             "Give a mask with the image's shape and header.",
         )
     return mask.data
+
+
+def _check_inside(path: Path, points: Tensor, image: ImageFile) -> None:
+    """Refuse points to register by that are nowhere near their image."""
+    space = image.image.space
+    last = torch.tensor(space.shape, dtype=torch.float64) - 1
+    voxels = space.world_to_voxel(points)
+    nearest = voxels.clamp(min=torch.zeros(3), max=last)
+    away = (space.voxel_to_world(nearest) - points).norm(dim=1)
+    if float(away.max()) > _FAR_MM:
+        raise InputError(
+            f"{path}: point {int(away.argmax()) + 1} lies {float(away.max()):.0f} mm outside of "
+            f"{image.path}.",
+            "Check --points-space (ras, lps or voxel) and which file belongs to which image.",
+        )
 
 
 def _labels(path: Path) -> Image:

@@ -13,6 +13,7 @@ from regcli.models.pyramid import Prepared
 from regcli.ops.filter import gaussian
 
 _POINTS = 0.5  # weight per mm^2
+_AGAINST_ALL = 0.04  # the same in linear maps, all points together, per voxel of the image
 _ENOUGH = 3  # points, to start from them
 # What labels weigh: a user who names them means them; but an affine map that follows two of them
 # alone costs the others.
@@ -54,7 +55,7 @@ class Prompts:
             return None
         middle_p, middle_q = p.mean(0), q.mean(0)
         U, S, V = torch.linalg.svd((q - middle_q).T @ (p - middle_p))
-        if S[1] < _THIN * S[0]:  # in a line, about which the rest could turn
+        if S[1] <= _THIN * S[0]:  # in a line, about which the rest could turn
             return None
         out = torch.eye(4, dtype=torch.float64)
         proper = torch.diag(torch.tensor([1, 1, torch.sign(torch.linalg.det(U @ V))]).double())
@@ -77,7 +78,12 @@ class Prompts:
             q = transform_points(torch.linalg.inv(affine), self.points[1])
             q, axes = moving.world_to_voxel(q), moving.affine[:3, :3]
             device = pair.fixed.device
-            pair = replace(pair, landmarks=landmarks(p, q, pair.space, axes, _POINTS, device))
+            marks = landmarks(p, q, pair.space, axes, _POINTS, device)
+            if not dense:  # a whole image stands against what a few voxels say
+                most = float(marks.share.sum().clamp(min=1e-6))
+                weight = max(_POINTS, _AGAINST_ALL * pair.fixed.numel() / most)
+                marks = replace(marks, weight=weight)
+            pair = replace(pair, landmarks=marks)
         if self.labels is not None:
             codes = common_codes(*self.labels)
             still = torch.eye(4, dtype=torch.float64)

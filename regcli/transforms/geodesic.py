@@ -91,7 +91,9 @@ class Geodesic(Transform):
     def in_words(self, y: Tensor, space: Space) -> str:
         """The energy of y's path, and how well it is conserved."""
         energies = self.shoot(y, space, watch=True).energies
-        drift = float((energies / energies[0].clamp(min=1e-30) - 1).abs().max())
+        if not float(energies[0]):
+            return "The geodesic goes nowhere: its momentum is zero."
+        drift = float((energies / energies[0] - 1).abs().max())
         return (
             f"The geodesic's energy is {float(energies[0]):.4g} mm^5 at its start, and within "
             f"{drift:.1%} of that on its way."
@@ -131,7 +133,10 @@ class Geodesic(Transform):
         return gaussian(momentum, (i, j, k))
 
     def _widths(self, space: Space) -> Triple:
-        i, j, k = (max(self.width, _RESOLVED * h) for h in space.spacing)
+        i, j, k = (
+            min(max(self.width, _RESOLVED * h), n * h)  # wider than the image is as good as that
+            for n, h in zip(space.shape, space.spacing, strict=True)
+        )
         return i, j, k
 
 

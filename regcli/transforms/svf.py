@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regcli.errors import RecipeError
 from regcli.image import Box, Space
 from regcli.ops.field import capped, exponentiate, extend_field, resize_field
 from regcli.ops.filter import gaussian
@@ -13,6 +14,8 @@ from regcli.ops.newton import Penalty, two_grid
 from regcli.transforms.base import Transform
 from regcli.transforms.dense import ITERATIONS
 from regcli.transforms.unfold import Stepped, stepped, unfolded
+
+_MOST_SQUARINGS = 16
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,18 @@ class Stationary(Transform):
     squarings: int = 6
     cap: float = 0.7
     sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse halvings that leave nothing of a velocity in float32.
+
+        Raises:
+            RecipeError: Naming how many do.
+        """
+        if self.squarings > _MOST_SQUARINGS:
+            raise RecipeError(
+                f"svf: {self.squarings} squarings halve a velocity to nothing.",
+                f"Use at most {_MOST_SQUARINGS}; 6 is normal.",
+            )
 
     def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""

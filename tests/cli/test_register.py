@@ -81,6 +81,20 @@ def test_points_and_labels_that_are_to_drive_must_be_there(register, scans):
         assert f"--use-{what} has no effect with --model deq." in ended.err
 
 
+def test_points_far_from_their_image_do_not_drive(register, scans, tmp_path):
+    far = tmp_path / "far.csv"
+    far.write_text("x,y,z\n" + "900,900,900\n" * len(_rows(scans.fixed_points)))
+    given = ("--fixed-points", scans.fixed_points, "--moving-points", far)
+    ended = register(*QUICK, *given, "--use-points")
+    assert ended.code == 3
+    assert "far.csv: point 1 lies" in ended.err
+    assert "--points-space" in ended.err
+
+
+def _rows(path):
+    return path.read_text().splitlines()[1:]
+
+
 def test_points_and_labels_drive_a_registration(register, scans, tmp_path):
     given = []
     for what in ("labels", "points"):
