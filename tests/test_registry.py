@@ -70,6 +70,12 @@ def test_an_unknown_option_is_answered_with_the_known_ones(table, name):
     assert free or "no options" in error.value.remedy
 
 
+def test_halvings_that_leave_nothing_are_refused():
+    registry.build(registry.TRANSFORMS, "svf:squarings=16")
+    with pytest.raises(RecipeError, match="17 squarings"):
+        registry.build(registry.TRANSFORMS, "svf:squarings=17")
+
+
 def test_what_a_name_fixes_is_not_an_option():
     with pytest.raises(RecipeError, match="no option 'family'"):
         registry.build(registry.TRANSFORMS, "rigid:family=affine")

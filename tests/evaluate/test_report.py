@@ -83,3 +83,12 @@ def test_what_lies_outside_the_moving_image_is_not_compared():
     covered[4:] = True
     report = similarity_report(fixed, moving, stages, covered, covered, cross=False)
     assert report["ncc"]["after"] == pytest.approx(1, abs=1e-3)
+
+
+def test_what_resampling_alone_changes_is_no_failure():
+    for after, status in ((0.05, "PASS"), (0.2, "FAIL")):
+        points = {"tre_mm": {"before": 0.0, "after": after}}
+        assert verdict(GOOD | {"points": points}, foldless=True)["status"] == status
+    for after, status in ((0.896, "PASS"), (0.89, "FAIL")):
+        labels = {"dice": {"before": 0.9, "after": after}}
+        assert verdict(GOOD | {"labels": labels}, foldless=True)["status"] == status

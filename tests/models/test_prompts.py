@@ -90,6 +90,7 @@ def test_a_rigid_map_is_found_from_points_and_centres(space):
     moving = Image(data, space.moved(TURN), labels=True)
     torch.testing.assert_close(Prompts(labels=(fixed, moving)).rigid(), TURN)
     assert Prompts(points=(p[:2], p[:2])).rigid() is None
+    assert Prompts(points=(p[:1].expand(4, 3), p[:4])).rigid() is None
     line = p[:1] + torch.arange(4)[:, None] * (p[1] - p[0])
     assert Prompts(points=(line, line)).rigid() is None  # it could turn about itself
 

@@ -11,6 +11,7 @@ from regcli.ops.match import Moved, Quadratic, squares
 from regcli.ops.newton import Penalty
 from regcli.ops.sample import sample, sample_points
 from regcli.transforms.geodesic import Geodesic
+from regcli.transforms.svf import Stationary
 
 DENSE = [name for name in registry.TRANSFORMS if name not in registry.LINEAR]
 PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
@@ -169,7 +170,10 @@ def test_resize_keeps_the_map_in_mm(transform, space, factor):
     after = phi(transform, transform.resize(y, old, new), new, x)
     assert float((before - x).norm(dim=1).mean()) > 0.01
     # a geodesic's kernel is as wide as the grid resolves: on a coarser one the path is another
-    atol = 0.15 if isinstance(transform, Geodesic) and factor < 1 else 0.05
+    shot = isinstance(transform, Geodesic)
+    atol = (
+        0.15 if shot and factor < 1 else 0.05 if shot or isinstance(transform, Stationary) else 0.03
+    )
     torch.testing.assert_close(after, before, atol=atol, rtol=0)
 
 

@@ -71,3 +71,14 @@ def test_momentum_is_carried_by_the_transpose_in_mm(space):
     torch.testing.assert_close(
         carried(m, back, space.spacing).double(), expected, atol=1e-4, rtol=1e-4
     )
+
+
+def test_a_kernel_wider_than_the_image_is_as_wide_as_it(space):
+    path = Geodesic(width=1e9).shoot(momentum(space, 4.0), space)
+    assert torch.isfinite(path.displacement).all()
+
+
+def test_no_momentum_goes_nowhere_in_words(space):
+    geodesic = Geodesic()
+    assert "nowhere" in geodesic.in_words(geodesic.identity(space), space)
+    assert "mm^5" in geodesic.in_words(momentum(space, 2.0), space)
