@@ -101,6 +101,12 @@ class Space:
         i, j, k = (self.shape[old] for old in axes)
         return Space((i, j, k), self.affine @ index)
 
+    def axes_of(self, new: "Space") -> tuple[list[int], list[int]]:
+        """For each axis of the same grid rearranged, which of this one's it is; those flipped."""
+        change = torch.linalg.inv(self.affine) @ new.affine
+        axes = change[:3, :3].abs().argmax(dim=0).tolist()
+        return axes, [n for n, axis in enumerate(axes) if change[axis, n] < 0]
+
     def agrees(self, other: "Space", tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids have the same shape and their corners lie at the same points."""
         if self.shape != other.shape:
@@ -188,9 +194,7 @@ def rearrange(data: Tensor, old: Space, new: Space) -> Tensor:
     Returns:
         (..., I', J', K'), contiguous.
     """
-    change = torch.linalg.inv(old.affine) @ new.affine
-    axes = change[:3, :3].abs().argmax(dim=0).tolist()
-    flipped = [new for new, axis in enumerate(axes) if change[axis, new] < 0]
+    axes, flipped = old.axes_of(new)
     first = data.ndim - 3
     data = data.permute(*range(first), *(first + axis for axis in axes))
     return data.flip([first + axis for axis in flipped]).contiguous()

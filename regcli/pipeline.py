@@ -1,7 +1,7 @@
 """register: two images and a recipe in, one Warp out; the stages in the order they happen."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ from regcli.check import Masks, check_pair, check_ranges
 from regcli.choice import candidate, features, settled, steps
 from regcli.energy.base import Similarity
 from regcli.energy.information import MI
-from regcli.errors import RecipeError
+from regcli.errors import InputError, RecipeError
+from regcli.given import Given, carried
 from regcli.image import Box, Image, Space, rearrange
 from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
@@ -26,8 +27,9 @@ from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch, region
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
-from regcli.registry import LINEAR, SIMILARITIES, build
+from regcli.registry import FOLDLESS, LINEAR, SIMILARITIES, build
 from regcli.transforms.geodesic import Geodesic
+from regcli.transforms.unfold import unfolded
 from regcli.warp import Interpolation, Warp
 
 # What --metric auto stands for. When it was chosen, on four T1 pairs of the benchmark at 2 mm, lncc
@@ -79,8 +81,9 @@ def register(
     recipe: RegisterRecipe | None = None,
     *,
     masks: Masks | None = None,
-    initial: Tensor | None = None,
+    initial: Tensor | Warp | None = None,
     prompts: Prompts | None = None,
+    rigidity: Tensor | None = None,
     watch: Watch | None = None,
 ) -> Result:
     """Find the map that carries the moving image onto the fixed one.
@@ -90,12 +93,15 @@ def register(
         moving: Likewise.
         recipe: What to do; default as `regcli register` without options.
         masks: What counts in the loss.
-        initial: (4, 4) fixed world to moving world to start from, where recipe.init is a file.
+        initial: Where to start, if recipe.init is a file: (4, 4) fixed world to moving world for
+            the linear stage, or a whole map, which replaces that stage.
         prompts: What the user knows of both, which then drives the registration.
+        rigidity: (1, I, J, K) on the fixed grid, a factor of the regularization.
         watch: Progress and time limit.
 
     Raises:
-        InputError: If the images share no space with --init none, or a mask leaves nothing.
+        InputError: If the images share no space with --init none, a mask leaves nothing, or no
+            axis is left to deform along.
         RecipeError: If there are prompts for learned steps.
     """
     fixed, moving = (
@@ -106,21 +112,17 @@ def register(
         raise RecipeError("Learned steps (--model deq) take no prompts.", "Use another model.")
     with settings(recipe):
         watch = watch or Watch(lambda stage, share: None)
-        return _register(fixed, moving, recipe, masks or Masks(), initial, prompts, watch)
+        given = Given(masks or Masks(), initial, prompts, rigidity)
+        return _register(fixed, moving, recipe, given, watch)
 
 
 def _register(
-    fixed: Image,
-    moving: Image,
-    recipe: RegisterRecipe,
-    masks: Masks,
-    initial: Tensor | None,
-    prompts: Prompts | None,
-    watch: Watch,
+    fixed: Image, moving: Image, recipe: RegisterRecipe, given: Given, watch: Watch
 ) -> Result:
-    check_pair(fixed, moving, masks, recipe.init)
+    check_pair(fixed, moving, given.masks, recipe.init)
+    _free_axes(recipe, fixed.space)
     notes: list[str] = []
-    found = _solve(fixed, moving, recipe, masks, initial, prompts, watch, notes)
+    found = _solve(fixed, moving, recipe, given, watch, notes)
     clock = time.monotonic()
     warp = Warp(fixed.space, found.affine, found.displacement)
     inverse, error = warp.inverse()
@@ -167,12 +169,38 @@ def _solve(
     fixed: Image,
     moving: Image,
     recipe: RegisterRecipe,
-    masks: Masks,
-    initial: Tensor | None,
-    prompts: Prompts | None,
+    given: Given,
     watch: Watch,
     notes: list[str],
 ) -> _Found:
+    """From the images, or from the fixed image and the moving one as a first map carries it."""
+    start = given.initial
+    if not isinstance(start, Warp):
+        return _solve_from_images(fixed, moving, recipe, given, watch, notes)
+    notes.append("Started from a whole map: what was found comes before it.")
+    moved, given = carried(start, fixed, moving, given)
+    if recipe.transform in LINEAR:
+        given = replace(given, initial=torch.eye(4, dtype=torch.float64))
+    else:
+        recipe = replace(recipe, init="none")
+    check_pair(fixed, moved, given.masks, "none")
+    found = _solve_from_images(fixed, moved, recipe, given, watch, notes)
+    warp = Warp(fixed.space, found.affine, found.displacement).then(start)
+    u = warp.displacement
+    if u is not None and recipe.family in FOLDLESS:
+        u = fixed.space.vectors_to_world(unfolded(fixed.space.vectors_to_voxel(u)))
+    return replace(found, affine=warp.affine, displacement=u)
+
+
+def _solve_from_images(
+    fixed: Image,
+    moving: Image,
+    recipe: RegisterRecipe,
+    given: Given,
+    watch: Watch,
+    notes: list[str],
+) -> _Found:
+    masks, prompts = given.masks, given.prompts
     # first: weights may be missing or damaged
     by_steps = steps(recipe, fixed.space) if recipe.model == "deq" else None
     network = None if by_steps else candidate(recipe, fixed.space, notes)
@@ -186,9 +214,7 @@ def _solve(
         f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
     )
     family = recipe.transform if recipe.transform in LINEAR else "affine"
-    affine, traces = _linear(
-        fixed_ready, moving_ready, recipe, family, initial, prompts, watch, notes
-    )
+    affine, traces = _linear(fixed_ready, moving_ready, recipe, family, given, watch, notes)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
     found = _Found(affine, recipe.metric, traces, seconds, fixed.space)
     if recipe.transform in LINEAR and network is None:
@@ -214,7 +240,13 @@ def _solve(
     else:
         found.metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
         smoothness = 1.0 if network is None or pair is None else network.smoothness
-        registration = deformable(recipe, similarities, fixed_ready, smoothness)
+        rigidity = None
+        if given.rigidity is not None:
+            space = fixed_ready.space
+            factor = rearrange(given.rigidity.to(torch.float32), fixed.space, space)
+            rigidity = Prepared(space, factor[None].to(device))
+        axes = _free_axes(recipe, fixed.space)
+        registration = deformable(recipe, similarities, fixed_ready, smoothness, rigidity, axes)
         y, space, more = registration.run(inner, moving_ready, affine, watch, pair, prompts)
         if isinstance(registration.transform, Geodesic):
             notes.append(registration.transform.in_words(y, space))
@@ -294,8 +326,7 @@ def _linear(
     moving: Prepared,
     recipe: RegisterRecipe,
     family: str,
-    initial: Tensor | None,
-    prompts: Prompts | None,
+    given: Given,
     watch: Watch,
     notes: list[str],
 ) -> tuple[Tensor, list[Trace]]:
@@ -305,6 +336,8 @@ def _linear(
     similarity = MI(weight=1.0)
     if recipe.transform in LINEAR and recipe.metric != ("auto",):
         similarity = build(SIMILARITIES, recipe.metric[0])
+    initial, prompts = given.initial, given.prompts
+    assert not isinstance(initial, Warp)
     if initial is None and prompts is not None and recipe.init == "auto":
         initial = prompts.rigid()
         if initial is not None:
@@ -329,6 +362,23 @@ def _metrics(
             f"means {kind} (limit {SAME_CONTRAST:g})."
         )
     return specs, tuple(build(SIMILARITIES, spec) for spec in specs)
+
+
+def _free_axes(recipe: RegisterRecipe, space: Space) -> tuple[bool, bool, bool]:
+    """Axes of the canonical fixed grid along which displacements may be.
+
+    Raises:
+        InputError: If the recipe leaves none of those that have voxels.
+    """
+    if not recipe.restrict:
+        return True, True, True
+    if not any(a and b for a, b in zip(recipe.restrict, space.solid, strict=True)):
+        raise InputError(
+            "--restrict leaves no axis of the fixed image that has more than one voxel.",
+            "The axes are those of the file, as regcli info shows them.",
+        )
+    i, j, k = (bool(recipe.restrict[axis]) for axis in space.axes_of(space.canonical())[0])
+    return i, j, k
 
 
 def _on_grid(y: Tensor, canonical: Space, space: Space) -> Tensor:

@@ -13,7 +13,15 @@ from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
 MODELS = ("auto", "classical", "dio", "deq")
-_IGNORED_BY_DEQ = ("metric", "regularizer", "smoothness", "levels", "use_labels", "use_points")
+_IGNORED_BY_DEQ = (
+    "metric",
+    "regularizer",
+    "smoothness",
+    "restrict",
+    "levels",
+    "use_labels",
+    "use_points",
+)
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 
 
@@ -29,8 +37,10 @@ class RegisterRecipe:
             follows the linear stages.
         init: "auto", "none", "header", "moments", or the path of a transform file.
         metric: "auto", or specs of registry.SIMILARITIES that are added.
-        regularizer: A spec of registry.REGULARIZERS.
+        regularizer: Specs of registry.REGULARIZERS that are added.
         smoothness: Factor of the regularization; 1 is the default strength.
+        restrict: 1 for each of the fixed file's axes along which displacements may be, else 0;
+            empty for all. Linear stages are not restricted.
         iterations: Most steps per deformable level, coarse to fine; empty for automatic.
         levels: Shrink factors of the deformable levels, coarse to fine; empty for automatic.
         tol: Least relative decrease of the energy per step, for deq the relative residual that
@@ -51,8 +61,9 @@ class RegisterRecipe:
     transform: str = "diffeo"
     init: str = "auto"
     metric: tuple[str, ...] = ("auto",)
-    regularizer: str = "diffusion"
+    regularizer: tuple[str, ...] = ("diffusion",)
     smoothness: float = 1.0
+    restrict: tuple[int, ...] = ()
     iterations: tuple[int, ...] = ()
     levels: tuple[int, ...] = ()
     tol: float = 0.0
@@ -91,9 +102,15 @@ class RegisterRecipe:
         for spec in self.metric:
             if spec != "auto":
                 registry.parse(registry.SIMILARITIES, spec)
-        registry.parse(registry.REGULARIZERS, self.regularizer)
         if not self.metric:
             raise RecipeError("The recipe names no metric.", "Name some, or use auto.")
+        kinds = {registry.parse(registry.REGULARIZERS, spec)[0] for spec in self.regularizer}
+        if not kinds - {"folding"}:
+            raise RecipeError(
+                "No --regularizer keeps neighbours together; folding alone does not.",
+                "Add one, such as --regularizer diffusion.",
+            )
+        self._check_restriction()
         if not 0 < self.smoothness < math.inf:
             raise RecipeError(
                 f"--smoothness {self.smoothness:g} is not a positive number.", "1 is normal."
@@ -136,8 +153,19 @@ class RegisterRecipe:
         """The transform's name, without its options."""
         return self.transform.partition(":")[0]
 
+    def _check_restriction(self) -> None:
+        text = "x".join(map(str, self.restrict))
+        if self.restrict and (len(self.restrict) != 3 or not set(self.restrict) <= {0, 1}):
+            raise RecipeError(
+                f"--restrict {text} is not 0 or 1 for each of three axes.", "Write it like 1x1x0."
+            )
+        if self.restrict == (0, 0, 0):
+            raise RecipeError("--restrict 0x0x0 leaves nothing to do.", "Leave an axis free.")
+        if self.family == "geodesic":
+            self._refuse("restrict", "--transform geodesic", "another one, such as svf")
+
     def _refuse_what_linear_ignores(self) -> None:
-        for option in ("iterations", "levels", "tol", "smoothness", "regularizer"):
+        for option in ("iterations", "levels", "tol", "smoothness", "regularizer", "restrict"):
             self._refuse(
                 option, f"--transform {self.transform}", "a deformable one, such as diffeo"
             )
@@ -242,9 +270,10 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _typed(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, tuple):
-        if isinstance(value, str) and name == "metric":
+        words = name in ("metric", "regularizer")
+        if isinstance(value, str) and words:
             return (value,)
-        kind = str if name == "metric" else int
+        kind = str if words else int
         if isinstance(value, (list, tuple)) and all(type(v) is kind for v in value):
             return tuple(value)
     elif isinstance(default, float) and type(value) in (int, float):

@@ -1,6 +1,7 @@
 """Every name a user may type, and where it lives: strings only, so that reading it costs nothing.
 
 A spec is `name` or `name:option=value,option=value`; options are fields of the named dataclass.
+Users' own similarities and regularizers are `module:Class` or `module:Class:option=value`.
 Numbers are positive, or zero where the field's metadata say "zero".
 An entry is "module:Class", or "module:Class:option=value" where several names share a class.
 """
@@ -8,7 +9,10 @@ An entry is "module:Class", or "module:Class:option=value" where several names s
 import dataclasses
 import importlib
 import math
+import sys
 from collections.abc import Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from regcli.errors import RecipeError
@@ -35,7 +39,13 @@ SIMILARITIES: Table = {
     "mi": "regcli.energy.information:MI",
     "mind": "regcli.energy.mind:MIND",
 }
-REGULARIZERS: Table = {"diffusion": "regcli.energy.regularizers:Diffusion"}
+REGULARIZERS: Table = {
+    "diffusion": "regcli.energy.regularizers:Diffusion",
+    "bending": "regcli.energy.regularizers:Bending",
+    "elastic": "regcli.energy.regularizers:Elastic",
+    "tv": "regcli.energy.variation:TotalVariation",
+    "folding": "regcli.energy.folding:Folding",
+}
 SOLVERS: Table = {
     "relaxation": "regcli.solve.descent:Relaxation",
     "levenberg": "regcli.solve.descent:LevenbergMarquardt",
@@ -83,6 +93,8 @@ LEARNERS: Table = {
     "riir": "regcli.train.learners:Unrolled:steps=6:levels=1:network=riir:rising=10",
 }
 
+# What users may bring classes of their own for, and what those must be.
+_OWN = {id(SIMILARITIES): "Similarity", id(REGULARIZERS): "Regularizer"}
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -98,7 +110,7 @@ def build(table: Table, spec: str) -> Any:
         RecipeError: Naming what exists, if the name, an option or a value does not.
     """
     name, values = parse(table, spec)
-    target, options = resolve(table, name)
+    target, options = resolve(table, name) if name in table else (_imported(name, table), {})
     fields = {f.name: f for f in dataclasses.fields(target) if f.name not in options}
     hints = get_type_hints(target)
     for option, text in values.items():
@@ -113,14 +125,20 @@ def build(table: Table, spec: str) -> Any:
 
 
 def parse(table: Table, spec: str) -> tuple[str, dict[str, str]]:
-    """Name and options of a spec; the name must be in the table.
+    """Name and options of a spec; the name is in the table, or a user's `module:Class`.
 
     Raises:
         RecipeError: If the name is unknown or an option has no value.
     """
     name, _, rest = spec.partition(":")
     if name not in table:
-        raise RecipeError(f"'{name}' is not known here.", f"Choose from {', '.join(table)}.")
+        own, _, rest = rest.partition(":")
+        if id(table) not in _OWN or not own.isidentifier():
+            more = ", or give module:Class" if id(table) in _OWN else ""
+            raise RecipeError(
+                f"'{name}' is not known here.", f"Choose from {', '.join(table)}{more}."
+            )
+        name = f"{name}:{own}"
     options = {}
     for part in filter(None, rest.split(",")):
         option, equals, value = part.partition("=")
@@ -139,6 +157,28 @@ def resolve(table: Table, name: str) -> tuple[Any, dict[str, Any]]:
     pairs = [part.split("=") for part in fixed]
     options = {name: int(value) if value.isdigit() else value for name, value in pairs}
     return getattr(importlib.import_module(module), attribute), options
+
+
+def _imported(name: str, table: Table) -> Any:
+    """A user's class, from a module on the path or in the current folder."""
+    module, _, attribute = name.partition(":")
+    kind, here = _OWN[id(table)], str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except Exception as error:  # whatever a user's module may raise
+        raise RecipeError(
+            f"'{name}': importing {module} failed: {type(error).__name__}: {error}.",
+            "Mend it; it must lie in the current folder or on PYTHONPATH.",
+        ) from error
+    base = getattr(importlib.import_module("regcli.energy.base"), kind)
+    if not (isinstance(found, type) and issubclass(found, base) and is_dataclass(found)):
+        raise RecipeError(
+            f"'{name}' is not a dataclass that extends regcli.energy.base.{kind}.",
+            "See README.md on classes of your own.",
+        )
+    return found
 
 
 def _convert(text: str, kind: Any, spec: str, *, zero: bool) -> Any:

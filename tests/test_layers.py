@@ -15,6 +15,7 @@ image
 transforms energy nets solve warp
 models io evaluate
 check choice machine
+given
 pipeline
 commands
 train batch

@@ -13,8 +13,9 @@ FULL = RegisterRecipe(
     transform="diffeo:sigma=0.7",
     init="moments",
     metric=("lncc:radius=3", "mind"),
-    regularizer="diffusion:weight=0.2",
+    regularizer=("diffusion:weight=0.2", "folding"),
     smoothness=1.5,
+    restrict=(1, 1, 0),
     iterations=(50, 30, 10),
     levels=(4, 2, 1),
     tol=1e-3,
@@ -35,8 +36,9 @@ weights = "some.safetensors"
 transform = "diffeo:sigma=0.7"
 init = "moments"
 metric = ["lncc:radius=3", "mind"]
-regularizer = "diffusion:weight=0.2"
+regularizer = ["diffusion:weight=0.2", "folding"]
 smoothness = 1.5
+restrict = [1, 1, 0]
 iterations = [50, 30, 10]
 levels = [4, 2, 1]
 tol = 1e-3
@@ -82,7 +84,8 @@ def test_the_recipes_here_leave_no_field_at_its_default():
     [
         {"metric": ("ssd",)},
         {"smoothness": 2.0},
-        {"regularizer": "diffusion:weight=0.2"},
+        {"regularizer": ("diffusion:weight=0.2",)},
+        {"restrict": (1, 1, 0)},
         {"levels": (2, 1)},
         {"use-points": True},
     ],
@@ -154,18 +157,37 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do():
     refuse("auto, classical", model="classic")
     refuse("diffeo, freeform, svf, geodesic, bspline, affine", transform="difeo")
     refuse("lncc, ssd, ncc, mi, mind", metric=("lncc", "lcc"))
-    refuse("diffusion", regularizer="bending")
+    refuse("diffusion, bending, elastic, tv, folding, or give", regularizer=("bendin",))
 
 
 def test_specs_without_values_are_refused():
-    for name in ("transform", "regularizer"):
-        refuse("option=value", **{name: {"transform": "diffeo:cap"}.get(name, "diffusion:weight")})
+    refuse("option=value", transform="diffeo:cap")
     refuse("option=value", metric=("lncc:radius",))
+    refuse("option=value", regularizer=("diffusion", "tv:weight"))
 
 
 def test_auto_is_no_part_of_a_sum():
     refuse("auto cannot be added", metric=("auto", "ssd"))
     refuse("auto cannot be added", metric=("ssd", "auto"))
+
+
+def test_folding_needs_another_regularizer():
+    refuse("folding alone does not", regularizer=("folding:weight=3",))
+    refuse("such as --regularizer diffusion", regularizer=())
+    assert RegisterRecipe(regularizer=("folding", "tv")).regularizer == ("folding", "tv")
+
+
+@pytest.mark.parametrize("value", [(1, 0), (1, 1, 2), (0, 0, 0), (1, 1, 1, 1)], ids=str)
+def test_a_restriction_leaves_some_of_three_axes(value):
+    refuse("--restrict", restrict=value)
+
+
+def test_a_momentum_is_not_restricted_to_axes():
+    refuse(
+        "--restrict has no effect with --transform geodesic",
+        transform="geodesic",
+        restrict=(1, 1, 0),
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
@@ -202,7 +224,8 @@ def test_a_linear_transform_refuses_what_it_would_ignore(transform):
         "levels": (2, 1),
         "tol": 1e-3,
         "smoothness": 2.0,
-        "regularizer": "diffusion:weight=1",
+        "regularizer": ("diffusion:weight=1",),
+        "restrict": (1, 0, 0),
     }.items():
         refuse(f"--{option} has no effect", transform=transform, **{option: value})
     refuse("leaves nothing to do", transform=transform, init="none")

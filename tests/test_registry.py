@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import pytest
 
@@ -152,3 +153,60 @@ def test_zero_is_a_number_where_it_means_something(spec, remedy):
     with pytest.raises(RecipeError) as error:
         registry.build(registry.LEARNERS, spec)
     assert remedy in error.value.remedy
+
+
+OWN = """
+from dataclasses import dataclass
+from regcli.energy.intensity import SSD
+from regcli.energy.regularizers import Diffusion
+
+class Plain(Diffusion):
+    pass
+
+@dataclass(frozen=True)
+class Twice(Diffusion):
+    weight: float = 2.0
+
+@dataclass(frozen=True)
+class Own(SSD):
+    weight: float = 3.0
+
+nothing = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "of_a_user.py").write_text(OWN)
+    (tmp_path / "broken_by_a_user.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("of_a_user", None)
+
+
+def test_classes_of_users_are_built_from_the_current_folder(own):
+    twice = registry.build(registry.REGULARIZERS, "of_a_user:Twice:weight=0.5")
+    assert isinstance(twice, Regularizer)
+    assert twice.weight == 0.5
+    assert registry.build(registry.SIMILARITIES, "of_a_user:Own").weight == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "spec", "cause"),
+    [
+        ("SIMILARITIES", "of_a_user:Twice", "not a dataclass that extends"),
+        ("REGULARIZERS", "of_a_user:nothing", "not a dataclass that extends"),
+        ("REGULARIZERS", "of_a_user:Missing", "not a dataclass that extends"),
+        ("REGULARIZERS", "of_a_user:Twice:size=1", "no option 'size'"),
+        ("REGULARIZERS", "of_a_user:Twice:weight=x", "'x' is not a number"),
+        ("REGULARIZERS", "nowhere_at_all:Twice", "ModuleNotFoundError"),
+        ("REGULARIZERS", "broken_by_a_user:Twice", "ZeroDivisionError"),
+        ("TRANSFORMS", "of_a_user:Twice", "'of_a_user' is not known"),
+        ("REGULARIZERS", "of_a_user:", "'of_a_user' is not known"),
+    ],
+)
+def test_classes_of_users_that_cannot_serve_are_refused(own, table, spec, cause):
+    with pytest.raises(RecipeError) as error:
+        registry.build(getattr(registry, table), spec)
+    assert cause in error.value.cause

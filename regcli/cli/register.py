@@ -92,7 +92,8 @@ def register(
     init: Annotated[
         str | None,
         option(
-            "auto, none (aligned already: no linear stage), header, moments, or a file.",
+            "auto, none (aligned already: no linear stage), header, moments, or a file: affine, "
+            "warp, composite, or an earlier DIR.",
             "NAME",
             panel=_WHAT,
         ),
@@ -100,14 +101,29 @@ def register(
     metric: Annotated[
         list[str] | None,
         option(
-            "auto, lncc, ssd, ncc, mi or mind; NAME:weight=X; repeat it to add some.",
+            "auto, lncc, ssd, ncc, mi, mind or module:Class; NAME:weight=X; repeat it to add some.",
             "NAME",
             panel=_WHAT,
         ),
     ] = None,
-    regularizer: Annotated[str | None, option("diffusion[:weight=X].", "NAME", panel=_WHAT)] = None,
+    regularizer: Annotated[
+        list[str] | None,
+        option(
+            "diffusion, bending, elastic, tv, folding or module:Class; NAME:weight=X; repeat it to "
+            "add some.",
+            "NAME",
+            panel=_WHAT,
+        ),
+    ] = None,
     smoothness: Annotated[
         float | None, option("Factor of the regularization; 1 is normal.", "X", panel=_WHAT)
+    ] = None,
+    smoothness_map: Annotated[
+        Path | None, option("A further factor at each voxel of FIXED.", "FILE", panel=_WHAT)
+    ] = None,
+    restrict: Annotated[
+        str | None,
+        option("Axes of FIXED to deform along, like 1x1x0.", "NxNxN", panel=_WHAT),
     ] = None,
     iterations: Annotated[
         str | None, option("Most steps per level, like 100x50x20.", "NxN", panel=_HOW)
@@ -204,8 +220,9 @@ def register(
         "transform": transform,
         "init": init,
         "metric": None if metric is None else tuple(metric),
-        "regularizer": regularizer,
+        "regularizer": None if regularizer is None else tuple(regularizer),
         "smoothness": smoothness,
+        "restrict": None if restrict is None else recipes.numbers("restrict", restrict),
         "iterations": None if iterations is None else recipes.numbers("iterations", iterations),
         "levels": None if levels is None else recipes.numbers("levels", levels),
         "tol": tol,
@@ -233,6 +250,7 @@ def register(
         recipe=recipe,
         fixed_mask=fixed_mask,
         moving_mask=moving_mask,
+        smoothness_map=smoothness_map,
         fixed_labels=fixed_labels,
         moving_labels=moving_labels,
         fixed_points=fixed_points,

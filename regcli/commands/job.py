@@ -1,5 +1,6 @@
 """Job: one pair of files and all that is asked of it, checked and read before any computing."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,12 +9,13 @@ from torch import Tensor
 
 from regcli.check import Masks
 from regcli.choice import state_and_solver
+from regcli.commands.record import read_result
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.evaluate.report import GATES, parse_gate
 from regcli.image import Image
-from regcli.io.affines import read_affine
 from regcli.io.nifti import ImageFile, read_header, read_image
 from regcli.io.points import Points, PointSpace, read_points
+from regcli.io.warps import read_warp
 from regcli.machine import check_threads
 from regcli.models.prompts import Prompts
 from regcli.recipe import INITS, RegisterRecipe
@@ -24,6 +26,7 @@ from regcli.registry import (
     TRANSFORMS,
     build,
 )
+from regcli.warp import Warp
 
 NAMES = {
     "regcli": {
@@ -67,6 +70,7 @@ class Job:
         recipe: What to do.
         fixed_mask: Image on the fixed grid, what counts in the loss; likewise moving_mask.
         moving_mask: See fixed_mask.
+        smoothness_map: Image on the fixed grid, a factor of the regularization.
         fixed_labels: Label map on the fixed grid; with moving_labels, Dice and HD95 are reported.
         moving_labels: See fixed_labels.
         fixed_points: CSV; with moving_points, corresponding by row, the TRE is reported.
@@ -88,6 +92,7 @@ class Job:
     recipe: RegisterRecipe = field(default_factory=RegisterRecipe)
     fixed_mask: Path | None = None
     moving_mask: Path | None = None
+    smoothness_map: Path | None = None
     fixed_labels: Path | None = None
     moving_labels: Path | None = None
     fixed_points: Path | None = None
@@ -120,7 +125,8 @@ class Inputs:
     masks: Masks
     labels: tuple[Image, Image] | None
     points: tuple[Points, Points] | None
-    initial: Tensor | None
+    initial: Tensor | Warp | None
+    rigidity: Tensor | None
 
     def prompts(self, recipe: RegisterRecipe) -> Prompts | None:
         """What drives the registration besides the images, if the recipe wants that."""
@@ -169,8 +175,9 @@ def read_inputs(job: Job) -> Inputs:
                 "Give files whose rows correspond.",
             )
     if job.recipe.init not in INITS:
-        initial = read_affine(Path(job.recipe.init))
-    return Inputs(fixed, moving, masks, labels, points, initial)
+        initial = _initial(Path(job.recipe.init))
+    rigidity = _rigidity(job.smoothness_map, fixed)
+    return Inputs(fixed, moving, masks, labels, points, initial, rigidity)
 
 
 def check_options(job: Job) -> None:
@@ -197,6 +204,10 @@ def check_options(job: Job) -> None:
                 f"--use-{what} has no effect without {what}.",
                 f"Give --fixed-{what} and --moving-{what}; a recipe of --config names no files.",
             )
+    linear, deq = job.recipe.transform in LINEAR, job.recipe.model == "deq"
+    if job.smoothness_map is not None and (linear or deq):
+        by = "--model deq" if deq else f"--transform {job.recipe.transform}"
+        raise RecipeError(f"--smoothness-map has no effect with {by}.", "Leave it out.")
     if job.points_space != "ras" and not job.fixed_points:
         raise RecipeError(
             "--points-space has no effect without points.",
@@ -220,7 +231,8 @@ def _check_recipe(recipe: RegisterRecipe) -> None:
         state_and_solver(recipe)
     else:
         build(TRANSFORMS, recipe.transform)
-    build(REGULARIZERS, recipe.regularizer)
+    for spec in recipe.regularizer:
+        build(REGULARIZERS, spec)
     for spec in recipe.metric:
         if spec != "auto":
             build(SIMILARITIES, spec)
@@ -261,6 +273,28 @@ def _check_gate(gate: str, job: Job) -> None:
             f"--fail-on '{gate}': a linear transform has no {name}.",
             "Leave it out, or choose a deformable one, such as diffeo.",
         )
+
+
+def _initial(path: Path) -> Tensor | Warp:
+    """The affine of a file, or the whole map of a warp, a composite, or a result folder."""
+    result = path.is_dir() or path.suffix == ".json"
+    warp = read_result(path)[0] if result else read_warp(path)
+    return warp.affine if warp.displacement is None else warp
+
+
+def _rigidity(path: Path | None, image: ImageFile) -> Tensor | None:
+    if path is None:
+        return None
+    factor = _mask(path, image)
+    assert factor is not None
+    least, most = float(factor.min()), float(factor.max())
+    if not 0 < least <= most < math.inf:
+        raise InputError(
+            f"{path}: a factor of the regularization must be above 0 everywhere; these go from "
+            f"{least:g} to {most:g}.",
+            "1 leaves it as it is; use 0.01 where the map may do as it likes.",
+        )
+    return factor
 
 
 def _mask(path: Path | None, image: ImageFile) -> Tensor | None:

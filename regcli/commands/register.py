@@ -69,6 +69,7 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
                 masks=inputs.masks,
                 initial=inputs.initial,
                 prompts=inputs.prompts(job.recipe),
+                rigidity=inputs.rigidity,
                 watch=Watch(progress, deadline),
             )
             progress("write", 0.0)
@@ -93,8 +94,8 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
 def _spare_inputs(job: Job, names: dict[str, str]) -> None:
     """Refuse to write over what is read, whatever --force says."""
     read = (
-        *(job.fixed, job.moving, job.fixed_mask, job.moving_mask, job.fixed_labels),
-        *(job.moving_labels, job.fixed_points, job.moving_points),
+        *(job.fixed, job.moving, job.fixed_mask, job.moving_mask, job.smoothness_map),
+        *(job.fixed_labels, job.moving_labels, job.fixed_points, job.moving_points),
         None if job.recipe.init in INITS else Path(job.recipe.init),
     )
     inputs = {path.resolve() for path in read if path is not None}

@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from regcli.image import Space
 from regcli.ops.match import Moved, Quadratic
+from regcli.ops.penalty import Penalty
 
 
 class Similarity(ABC):
@@ -40,12 +42,17 @@ class Similarity(ABC):
 
 
 class Regularizer(ABC):
-    """How implausible a displacement is: a quadratic form u . R u / 2."""
+    """How implausible a displacement is, per voxel and without units; slopes are of mm per mm.
+
+    So one weight means the same at every voxel size, against any similarity.
+    """
 
     @abstractmethod
-    def stiffness(self, spacing: tuple[float, float, float]) -> Tensor:
-        """(3, 3): weight of (u_c(x) - u_c(y))^2 / 2 for neighbours x, y on axis k, at [c, k].
+    def penalty(self, u: Tensor, space: Space, share: Tensor) -> Penalty:
+        """The energy near u, with the Hessian of its force or a larger one, without autograd.
 
         Args:
-            spacing: mm; u is in voxels.
+            u: (1, 3, I, J, K), voxels.
+            space: Its grid.
+            share: Factor of the energy: (1, 1, I, J, K) at every voxel, or () of all.
         """

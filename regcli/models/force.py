@@ -9,8 +9,9 @@ from regcli.energy.base import Regularizer, Similarity
 from regcli.energy.features import Features
 from regcli.energy.landmarks import Landmarks
 from regcli.image import Space
+from regcli.models.pyramid import Prepared
 from regcli.ops.match import Moved, Quadratic
-from regcli.ops.newton import Penalty
+from regcli.ops.penalty import Penalty, together
 from regcli.ops.sample import after, sample, sample_covered
 from regcli.ops.totals import total
 from regcli.solve.base import Problem
@@ -53,17 +54,23 @@ class Pair:
 
 @dataclass(frozen=True)
 class GaussNewtonForce:
-    """Weighted similarities and a regularizer, as a least-squares problem.
+    """Weighted similarities and regularizers, as a least-squares problem.
 
     Attributes:
         similarities: Their energies are added, and that of the pair's features, if it has any.
-        regularizer: Of the transform.
+        regularizers: Of a displacement; linear maps need none.
         feature_gain: Factor of what the pair's features weigh.
+        smoothness: Factor of the regularizers.
+        rigidity: A further one at every point of the fixed space; None for one everywhere.
+        axes: Of the fixed grid, along which displacements may be.
     """
 
     similarities: tuple[Similarity, ...]
-    regularizer: Regularizer
+    regularizers: tuple[Regularizer, ...] = ()
     feature_gain: float = 1.0
+    smoothness: float = 1.0
+    rigidity: Prepared | None = None
+    axes: tuple[bool, bool, bool] = (True, True, True)
 
     def problem(self, pair: Pair, transform: Transform) -> Problem:
         """The registration of one level as a problem for a solver."""
@@ -72,7 +79,7 @@ class GaussNewtonForce:
             terms.append((Features(self.feature_gain * pair.gain), *pair.features))
         terms += [(Features(pair.label_weight), *channels) for channels in pair.labels]
         space = pair.space
-        stiffness = self.regularizer.stiffness(space.spacing)
+        share = self._share(space, pair.fixed.device)
         weight = pair.fixed_weight
         voxels = torch.full((), pair.fixed.numel(), dtype=torch.float64, device=pair.fixed.device)
         whole = voxels if weight is None else total(weight)
@@ -100,7 +107,7 @@ class GaussNewtonForce:
             energy = model.value + 10 * missing
             if u is None:  # linear maps cost nothing
                 return energy, (model, None)
-            penalty = Penalty(u, stiffness)
+            penalty = together([r.penalty(u, space, share) for r in self.regularizers], self.axes)
             return energy + penalty.value, (model, penalty)
 
         return Problem(
@@ -108,3 +115,10 @@ class GaussNewtonForce:
             lambda y, state, damping: transform.step(y, state[0], state[1], space, damping),
             lambda y, delta: transform.retract(y, delta, space),
         )
+
+    def _share(self, space: Space, device: torch.device) -> Tensor:
+        """The factor of the regularizers on a level: () or (1, 1, I, J, K)."""
+        if self.rigidity is None:
+            return torch.tensor(self.smoothness)
+        local = self.rigidity.onto(space, torch.eye(4, dtype=torch.float64)).data
+        return self.smoothness * local.to(device)

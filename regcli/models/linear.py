@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from regcli.energy.base import Similarity
-from regcli.energy.regularizers import Diffusion
 from regcli.image import Space, transform_points
 from regcli.models.force import GaussNewtonForce
 from regcli.models.prompts import Prompts
@@ -117,7 +116,7 @@ def align(
         divisions = (24, 48, 90) if last else (24,)
         levels = tuple(Level(extent / d, LevenbergMarquardt()) for d in divisions)
         registration = Registration(
-            name, Linear(name), GaussNewtonForce((similarity,), Diffusion()), levels, dense=False
+            name, Linear(name), GaussNewtonForce((similarity,)), levels, dense=False
         )
         y, _, trace = registration.run(fixed, moving, matrix, watch, prompts=prompts)
         matrix = matrix @ y
@@ -134,7 +133,7 @@ def _refined(
     families: tuple[tuple[str, int], ...] = _RIGID,
 ) -> list[Start]:
     """Each matrix after a few steps, with its energy."""
-    force = GaussNewtonForce((similarity,), Diffusion())
+    force = GaussNewtonForce((similarity,))
     voxels = float(total(fixed.weights))
     out = []
     for name, matrix in matrices.items():

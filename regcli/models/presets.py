@@ -2,9 +2,8 @@
 
 import math
 
-from regcli.energy.base import Regularizer, Similarity
+from regcli.energy.base import Similarity
 from regcli.energy.intensity import LNCC
-from regcli.energy.regularizers import Diffusion
 from regcli.models.force import GaussNewtonForce
 from regcli.models.linear import typical_extent
 from regcli.models.pyramid import ROUNDING, Prepared
@@ -30,6 +29,8 @@ def deformable(
     similarities: tuple[Similarity, ...],
     fixed: Prepared,
     smoothness: float = 1.0,
+    rigidity: Prepared | None = None,
+    axes: tuple[bool, bool, bool] = (True, True, True),
 ) -> Registration:
     """The deformable stage; learned features, if the pair has any, are added to what is compared.
 
@@ -37,7 +38,9 @@ def deformable(
         recipe: Transform, regularizer, levels and stop rule.
         similarities: Their energies are added.
         fixed: Decides the automatic levels.
-        smoothness: Factor of the regularizer's weight, besides the recipe's: of learned features.
+        smoothness: Factor of the regularizers, besides the recipe's: of learned features.
+        rigidity: A further one at every point of the fixed space.
+        axes: Of the fixed grid, along which displacements may be.
     """
     factors = recipe.levels or automatic_levels(fixed, len(recipe.iterations))
     steps = recipe.iterations or tuple(_STEPS[min(n, len(_STEPS) - 1)] for n in range(len(factors)))
@@ -49,10 +52,15 @@ def deformable(
         )
         for factor, most in zip(factors, steps, strict=True)
     )
-    regularizer = scaled(build(REGULARIZERS, recipe.regularizer), recipe.smoothness * smoothness)
     transform = build(TRANSFORMS, recipe.transform)
-    beside = _BESIDE_LNCC if any(isinstance(s, LNCC) for s in similarities) else 1.0
-    force = GaussNewtonForce(similarities, regularizer, beside)
+    force = GaussNewtonForce(
+        similarities,
+        tuple(build(REGULARIZERS, spec) for spec in recipe.regularizer),
+        _BESIDE_LNCC if any(isinstance(s, LNCC) for s in similarities) else 1.0,
+        recipe.smoothness * smoothness,
+        rigidity,
+        axes,
+    )
     return Registration(recipe.family, transform, force, levels)
 
 
@@ -64,7 +72,7 @@ def refinement(family: str, learned: Learned) -> Registration:
         learned: Whose features they are.
     """
     levels = tuple(Level(f * learned.spacing_mm, LevenbergMarquardt()) for f in (4, 2))
-    return Registration(family, Linear(family), GaussNewtonForce((), Diffusion()), levels)
+    return Registration(family, Linear(family), GaussNewtonForce(()), levels)
 
 
 def automatic_levels(fixed: Prepared, count: int = 0) -> tuple[int, ...]:
@@ -78,9 +86,3 @@ def automatic_levels(fixed: Prepared, count: int = 0) -> tuple[int, ...]:
     halvings = math.log2(typical_extent(fixed) / finest / _COARSEST) + ROUNDING
     most = 1 + max(0, math.floor(halvings))
     return tuple(2**n for n in reversed(range(count or most)))
-
-
-def scaled(regularizer: Regularizer, factor: float) -> Regularizer:
-    """The regularizer with its weight multiplied."""
-    assert isinstance(regularizer, Diffusion)
-    return Diffusion(regularizer.weight * factor)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,30 +20,12 @@ _ROUNDING = 1e-14  # of the squared residual
 _SWEEPS, _OMEGA = 2, 0.8  # of Jacobi on the fine grid; undamped, it lets checkerboards grow
 
 
-@dataclass(frozen=True, eq=False)
-class Penalty:
-    """Regularization of a displacement: u . R u / 2.
-
-    Attributes:
-        u: (1, 3, I, J, K), voxels.
-        stiffness: (3, 3) of R, see `Regularizer.stiffness`.
-    """
-
-    u: Tensor
-    stiffness: Tensor
-
-    @property
-    def value(self) -> Tensor:
-        """() float64."""
-        return diffuse(self.u, self.stiffness)[1]
-
-
 def diffuse(u: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
     """R u and the energy u . R u / 2 of R's quadratic form.
 
     Args:
         u: (1, 3, I, J, K), voxels.
-        stiffness: (3, 3), see `Regularizer.stiffness`.
+        stiffness: (3, 3), see `Diffusion.stiffness`.
 
     Returns:
         (1, 3, I, J, K) and () float64.
@@ -65,7 +46,7 @@ def solve(
     Args:
         model: g and A.
         u: (1, 3, I, J, K), voxels.
-        stiffness: (3, 3), see `Regularizer.stiffness`.
+        stiffness: (3, 3), see `Diffusion.stiffness`.
         damping: mu, relative to the mean diagonal of A.
         iterations: Of conjugate gradients.
 
@@ -109,7 +90,7 @@ def two_grid(
     Args:
         model: g and A.
         u: (1, 3, I, J, K), voxels.
-        stiffness: (3, 3), see `Regularizer.stiffness`.
+        stiffness: (3, 3), see `Diffusion.stiffness`.
         damping: mu, relative to the mean diagonal of A.
         iterations: Of conjugate gradients.
 

@@ -35,7 +35,7 @@ class Energy:
 
     Attributes:
         weight: w, (1, 1, I, J, K).
-        stiffness: (3, 3) of R, see `Regularizer.stiffness`.
+        stiffness: (3, 3) of R, see `Diffusion.stiffness`.
         scale: Of the squared differences.
     """
 

@@ -102,7 +102,7 @@ def inverse(blocks: Tensor, stiffness: Tensor) -> Tensor:
 
     Args:
         blocks: (1, 6, I, J, K), positive semidefinite.
-        stiffness: (3, 3) of R, see `Regularizer.stiffness`; positive.
+        stiffness: (3, 3) of R, see `Diffusion.stiffness`; positive.
 
     Returns:
         (1, 6, I, J, K).

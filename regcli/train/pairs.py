@@ -23,7 +23,7 @@ from regcli.image import Space
 from regcli.models.features import Described, describe
 from regcli.models.force import GaussNewtonForce
 from regcli.models.prepare import FOREGROUND
-from regcli.models.presets import deformable, scaled
+from regcli.models.presets import deformable
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Watch, paired
 from regcli.nets.base import FeatureNet
@@ -162,12 +162,12 @@ class Pairs(Task[Drawn, FeatureNet]):
         pair = paired(one, other, torch.eye(4, dtype=torch.float64))
         pair = replace(pair, features=(bytes_[0], bytes_[1]), gain=gain)
         transform = build(TRANSFORMS, self.plan.transform)
-        smooth = scaled(Diffusion(), self.plan.smoothness)
+        smooth = Diffusion(self.plan.smoothness * Diffusion().weight)
         y = transform.identity(one.space, one.data.device)
         if start is not None:
             y = resize_field(start.detach(), one.space.shape)
         with torch.no_grad():
-            problem = GaussNewtonForce((_MIND,), smooth).problem(pair, transform)
+            problem = GaussNewtonForce((_MIND,), (smooth,)).problem(pair, transform)
             y = Relaxation(_STEPS[level], 1e-4).run(problem, y, lambda share: True).y
             own = math.sqrt(_MIND.weight) / MIND_ONE
             seen = [own * _MIND.describe(image.data) for image in (one, other)]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from regcli.image import Box, Space
 from regcli.ops.match import Quadratic
-from regcli.ops.newton import Penalty
+from regcli.ops.penalty import Penalty
 
 
 class Transform(ABC):

@@ -10,7 +10,8 @@ from torch import Tensor
 from regcli.image import Box, Space
 from regcli.ops.field import capped, extend_field
 from regcli.ops.match import Quadratic, additive
-from regcli.ops.newton import Penalty, conjugate_gradients, damping_of, diffuse, product
+from regcli.ops.newton import conjugate_gradients, damping_of, product
+from regcli.ops.penalty import Penalty
 from regcli.ops.twogrid import factors, halve
 from regcli.transforms.base import Transform
 
@@ -51,24 +52,22 @@ class BSpline(Transform):
     ) -> Tensor:
         """See Transform: by conjugate gradients on control points."""
         assert penalty is not None
-        u, stiffness = penalty.u, penalty.stiffness
-        model, fine = additive(model, u), self.basis(y, space)
-        g = model.g + diffuse(u, stiffness)[0]
+        u, rough = penalty.u, penalty
+        model, fine = penalty.onto(additive(model, u)), self.basis(y, space)
+        g = model.g + penalty.times(u)
         A, mu, basis = model.A, damping_of(model, damping), fine
         if self._apart(y, space) >= _HALVED:
             i, j, k = (_paired(B) if n > 1 else B for B, n in zip(fine, space.shape, strict=True))
-            # a coarse difference is spread over two fine ones, in each of the rows of fine voxels
-            size = math.prod(factors(u))
-            g, A, mu, stiffness = halve(g), halve(A), mu * size, stiffness * (size / 4)
+            g, A, mu, rough = halve(g), halve(A), mu * math.prod(factors(u)), penalty.halved()
             basis = (i, j, k)
 
         def multiply(p: Tensor) -> Tensor:
             d = spread(p, basis)
-            return gather(product(A, d) + diffuse(d, stiffness)[0] + mu * d, basis)
+            return gather(product(A, d) + rough.times(d) + mu * d, basis)
 
         # splines overlap: what their matrix would be if they did not is no preconditioner. That of
         # the voxels is, between the values that control points stand for.
-        own = A[:, [0, 3, 5]] + 2 * stiffness.sum(dim=1).to(A).view(1, 3, 1, 1, 1) + mu
+        own = A[:, [0, 3, 5]] + rough.bound() / 2 + mu
         i, j, k = (_solved(B) for B in basis)
         values = (i, j, k)
 

@@ -9,11 +9,9 @@ from regcli.image import Box, Space
 from regcli.ops.field import capped, compose, extend_field, resize_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic, additive
-from regcli.ops.newton import Penalty, two_grid
+from regcli.ops.penalty import Penalty, newton_step
 from regcli.transforms.base import Transform
 from regcli.transforms.unfold import Stepped, stepped, unfolded
-
-ITERATIONS = 8  # of conjugate gradients on half the grid
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Compositional(Transform):
     ) -> Tensor:
         """See Transform."""
         assert penalty is not None
-        d = two_grid(model, penalty.u, penalty.stiffness, damping, ITERATIONS)
+        d = newton_step(model, penalty, damping)
         return gaussian(capped(d, self.cap), self.sigma)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
@@ -88,7 +86,7 @@ class Freeform(Transform):
     ) -> Tensor:
         """See Transform."""
         assert penalty is not None
-        d = two_grid(additive(model, y), y, penalty.stiffness, damping, ITERATIONS)
+        d = newton_step(additive(model, y), penalty, damping)
         return capped(d, self.cap)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:

@@ -11,10 +11,9 @@ from regcli.ops.field import capped, compose, extend_field, resize_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic
 from regcli.ops.momentum import carried
-from regcli.ops.newton import Penalty, two_grid
+from regcli.ops.penalty import Penalty, newton_step
 from regcli.ops.sample import sample
 from regcli.transforms.base import Transform
-from regcli.transforms.dense import ITERATIONS
 from regcli.transforms.unfold import unfolded
 
 _RESOLVED = 1.25  # voxels: a narrower kernel lets momentum of single voxels fold the path
@@ -104,7 +103,7 @@ class Geodesic(Transform):
     ) -> Tensor:
         """See Transform."""
         assert penalty is not None
-        d = two_grid(model, penalty.u, penalty.stiffness, damping, ITERATIONS)
+        d = newton_step(model, penalty, damping)
         return capped(d, self.cap)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from regcli.image import Box, Space
 from regcli.ops.histogram import index_moments
 from regcli.ops.match import Quadratic
-from regcli.ops.newton import Penalty
+from regcli.ops.penalty import Penalty
 from regcli.transforms.base import Transform
 
 

@@ -10,9 +10,8 @@ from regcli.image import Box, Space
 from regcli.ops.field import capped, exponentiate, extend_field, resize_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic
-from regcli.ops.newton import Penalty, two_grid
+from regcli.ops.penalty import Penalty, newton_step
 from regcli.transforms.base import Transform
-from regcli.transforms.dense import ITERATIONS
 from regcli.transforms.unfold import Stepped, stepped, unfolded
 
 _MOST_SQUARINGS = 16
@@ -67,7 +66,7 @@ class Stationary(Transform):
     ) -> Tensor:
         """See Transform."""
         assert penalty is not None
-        d = two_grid(model, penalty.u, penalty.stiffness, damping, ITERATIONS)
+        d = newton_step(model, penalty, damping)
         return gaussian(capped(d, self.cap), self.sigma)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:

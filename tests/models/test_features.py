@@ -121,7 +121,7 @@ def test_features_alone_bring_a_pair_together(space, transform):
     for labels in (pair.fixed_labels.canonical(), pair.moving_labels.canonical()):
         probabilities = (labels.data[:, None] == codes.view(1, -1, 1, 1, 1)) * ONE
         features.append(Described([labels.space], [probabilities.to(torch.uint8)], (1.0,)))
-    force = GaussNewtonForce((), Diffusion())
+    force = GaussNewtonForce((), (Diffusion(),))
     levels = (Level(min(space.spacing), Relaxation(20, 1e-4)),)
     registration = Registration(transform, build(TRANSFORMS, transform), force, levels)
     watch = Watch(lambda stage, share: None)

@@ -36,8 +36,8 @@ def test_features_and_users_scale_the_regularizer_alike():
         for own, factor in ((1.0, 1.0), (0.5, 1.0), (0.5, 0.7))
     )
     for force, factor in ((users, 0.5), (both, 0.35)):
-        stiffness, whole = (f.regularizer.stiffness((1, 1, 2)) for f in (force, plain))
-        torch.testing.assert_close(stiffness, factor * whole)
+        assert force.smoothness == pytest.approx(factor * plain.smoothness)
+        assert force.regularizers == plain.regularizers
 
 
 @pytest.mark.parametrize(

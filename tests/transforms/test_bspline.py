@@ -7,7 +7,8 @@ import torch
 from regcli.image import Space
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Moved, squares
-from regcli.ops.newton import Penalty, diffuse, product
+from regcli.ops.newton import diffuse, product
+from regcli.ops.penalty import Penalty
 from regcli.transforms.bspline import BSpline, gather, spread
 
 FLIP = torch.tensor([-1.0, -1.0, 1.0]).double()  # RAS to LPS and back

@@ -8,7 +8,7 @@ from regcli.image import Space, transform_points
 from regcli.ops.filter import gaussian
 from regcli.ops.jacobian import digital_determinants
 from regcli.ops.match import Moved, Quadratic, squares
-from regcli.ops.newton import Penalty
+from regcli.ops.penalty import Penalty
 from regcli.ops.sample import sample, sample_points
 from regcli.transforms.geodesic import Geodesic
 from regcli.transforms.svf import Stationary
