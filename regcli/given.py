@@ -28,6 +28,25 @@ class Given:
     prompts: Prompts | None = None
     rigidity: Tensor | None = None
 
+    def swapped(self) -> "Given":
+        """The same where the fixed image is called moving and the moving one fixed.
+
+        What belongs to the fixed image alone is left out.
+        """
+        initial, prompts = self.initial, self.prompts
+        assert not isinstance(initial, Warp)
+        if prompts is not None:
+            labels, points = prompts.labels, prompts.points
+            prompts = Prompts(
+                None if labels is None else (labels[1], labels[0]),
+                None if points is None else (points[1], points[0]),
+            )
+        return Given(
+            Masks(self.masks.moving, self.masks.fixed),
+            None if initial is None else torch.linalg.inv(initial),
+            prompts,
+        )
+
 
 def carried(start: Warp, fixed: Image, moving: Image, given: Given) -> tuple[Image, Given]:
     """The moving image, and what is known of it, on the fixed grid by a first map.

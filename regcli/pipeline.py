@@ -1,5 +1,6 @@
 """register: two images and a recipe in, one Warp out; the stages in the order they happen."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,13 +19,15 @@ from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
 from regcli.models.contrast import SAME_CONTRAST, local_correlation
 from regcli.models.equilibrium import Diagnosis, EquilibriumRegistration, FixedSteps
+from regcli.models.halfway import mean_affine, meeting
 from regcli.models.iterative import Iterative
 from regcli.models.linear import align, start
 from regcli.models.prepare import prepare, robust_range
-from regcli.models.presets import deformable, refinement
+from regcli.models.presets import check_symmetric, deformable, is_symmetric, refinement
 from regcli.models.prompts import Prompts
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch, region
+from regcli.ops.field import exponentiate
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
 from regcli.registry import FOLDLESS, LINEAR, SIMILARITIES, build
@@ -121,6 +124,9 @@ def _register(
 ) -> Result:
     check_pair(fixed, moving, given.masks, recipe.init)
     _free_axes(recipe, fixed.space)
+    points = given.prompts is not None and given.prompts.points is not None
+    start = isinstance(given.initial, Warp)
+    check_symmetric(recipe, points, given.rigidity is not None, start)
     notes: list[str] = []
     found = _solve(fixed, moving, recipe, given, watch, notes)
     clock = time.monotonic()
@@ -215,12 +221,19 @@ def _solve_from_images(
     )
     family = recipe.transform if recipe.transform in LINEAR else "affine"
     affine, traces = _linear(fixed_ready, moving_ready, recipe, family, given, watch, notes)
+    middle = None
+    if is_symmetric(recipe):
+        affine = _both_ways(fixed_ready, moving_ready, recipe, given, watch, affine, traces)
+        middle = meeting(fixed_ready, moving_ready, affine)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
     found = _Found(affine, recipe.metric, traces, seconds, fixed.space)
     if recipe.transform in LINEAR and network is None:
         return found
-    clock = time.monotonic()
+    clock, home = time.monotonic(), fixed_ready.space
     box = region(fixed_ready, moving_ready, affine)
+    if middle is not None:  # from here on, both images are half-way
+        fixed_ready, moving_ready = middle.fixed, middle.moving
+        box, affine = Box(middle.space, (0, 0, 0), middle.space.shape), torch.eye(4).double()
     inner = fixed_ready.cropped(box)
     if by_steps:
         _follow(by_steps, inner, moving_ready, box, recipe, watch, notes, found)
@@ -250,8 +263,12 @@ def _solve_from_images(
         y, space, more = registration.run(inner, moving_ready, affine, watch, pair, prompts)
         if isinstance(registration.transform, Geodesic):
             notes.append(registration.transform.in_words(y, space))
-        y = registration.extended(y, space, box)
-        found.displacement = _on_grid(y, fixed_ready.space, fixed.space)
+        if middle is None:
+            y = registration.extended(y, space, box)
+        else:
+            v = registration.transform.resize(y, space, middle.space)
+            y = unfolded(exponentiate(middle.back(v, home)))
+        found.displacement = _on_grid(y, home, fixed.space)
     found.traces += more
     seconds["solve"] = time.monotonic() - clock
     return found
@@ -347,6 +364,25 @@ def _linear(
         notes.append(f"The linear stage started from: {best.name}.")
         initial = best.matrix
     return align(fixed, moving, similarity, family, initial, watch, prompts)
+
+
+def _both_ways(
+    fixed: Prepared,
+    moving: Prepared,
+    recipe: RegisterRecipe,
+    given: Given,
+    watch: Watch,
+    there: Tensor,
+    traces: list[Trace],
+) -> Tensor:
+    """An affine that is the inverse of what the swapped images would get."""
+    if recipe.init == "none":
+        return there
+    back, more = _linear(moving, fixed, recipe, "affine", given.swapped(), watch, [])
+    ends = (run[-1].solution.energy / math.prod(run[-1].shape) for run in (traces, more))
+    better = next(ends) <= next(ends)
+    traces += more
+    return mean_affine(there, back, fixed.space, better)
 
 
 def _metrics(

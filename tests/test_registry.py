@@ -39,8 +39,8 @@ def test_every_option_is_set_by_its_own_name(table, name):
     for field in dataclasses.fields(target):
         if field.name in fixed:
             continue
-        value = field.default + 1
-        built = registry.build(table, f"{name}:{field.name}={value}")
+        value = not field.default if field.type is bool else field.default + 1
+        built = registry.build(table, f"{name}:{field.name}={str(value).lower()}")
         assert built == dataclasses.replace(registry.build(table, name), **{field.name: value})
 
 

@@ -17,6 +17,7 @@ from regcli.io.nifti import ImageFile, read_header, read_image
 from regcli.io.points import Points, PointSpace, read_points
 from regcli.io.warps import read_warp
 from regcli.machine import check_threads
+from regcli.models.presets import check_symmetric
 from regcli.models.prompts import Prompts
 from regcli.recipe import INITS, RegisterRecipe
 from regcli.registry import (
@@ -208,6 +209,7 @@ def check_options(job: Job) -> None:
     if job.smoothness_map is not None and (linear or deq):
         by = "--model deq" if deq else f"--transform {job.recipe.transform}"
         raise RecipeError(f"--smoothness-map has no effect with {by}.", "Leave it out.")
+    check_symmetric(job.recipe, job.recipe.use_points, job.smoothness_map is not None, False)
     if job.points_space != "ras" and not job.fixed_points:
         raise RecipeError(
             "--points-space has no effect without points.",

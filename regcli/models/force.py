@@ -1,5 +1,7 @@
 """GaussNewtonForce: the energy of a map between two images, and the step that lowers it."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,8 +54,16 @@ class Pair:
     landmarks: Landmarks | None = None
 
 
+class Force(ABC):
+    """What drives a map between two images."""
+
+    @abstractmethod
+    def problem(self, pair: Pair, transform: Transform) -> Problem:
+        """The registration of one level as a problem for a solver."""
+
+
 @dataclass(frozen=True)
-class GaussNewtonForce:
+class GaussNewtonForce(Force):
     """Weighted similarities and regularizers, as a least-squares problem.
 
     Attributes:
@@ -73,16 +83,8 @@ class GaussNewtonForce:
     axes: tuple[bool, bool, bool] = (True, True, True)
 
     def problem(self, pair: Pair, transform: Transform) -> Problem:
-        """The registration of one level as a problem for a solver."""
-        terms = [(s, s.describe(pair.fixed), s.describe(pair.moving)) for s in self.similarities]
-        if pair.features is not None and pair.gain > 0:
-            terms.append((Features(self.feature_gain * pair.gain), *pair.features))
-        terms += [(Features(pair.label_weight), *channels) for channels in pair.labels]
-        space = pair.space
-        share = self._share(space, pair.fixed.device)
-        weight = pair.fixed_weight
-        voxels = torch.full((), pair.fixed.numel(), dtype=torch.float64, device=pair.fixed.device)
-        whole = voxels if weight is None else total(weight)
+        """See Force."""
+        terms, penalty_of, space = self.terms(pair), self.penalty_on(pair), pair.space
 
         def evaluate(y: Tensor) -> tuple[Tensor, State]:
             M, u = transform.parts(y, space)
@@ -92,9 +94,7 @@ class GaussNewtonForce:
                 weight.mul_(pair.fixed_weight)
             if pair.moving_weight is not None:
                 weight.mul_(sample(pair.moving_weight, u, matrix=matrix, shape=space.shape))
-            # the mean over the overlap, so that leaving the field of view lowers nothing
-            overlap = total(weight)
-            weight.mul_((whole / torch.maximum(overlap, _LEAST_OVERLAP * whole)).to(weight))
+            weight, missing = balanced(weight, pair.fixed_weight)
             model: Quadratic | None = None
             for similarity, f, m in terms:
                 # most compare the image itself, which is moved already
@@ -103,11 +103,10 @@ class GaussNewtonForce:
             assert model is not None
             if pair.landmarks is not None:
                 model = pair.landmarks.onto(model, u, matrix)
-            missing = (_LEAST_OVERLAP * whole - overlap).clamp(min=0)
-            energy = model.value + 10 * missing
+            energy = model.value + missing
             if u is None:  # linear maps cost nothing
                 return energy, (model, None)
-            penalty = together([r.penalty(u, space, share) for r in self.regularizers], self.axes)
+            penalty = penalty_of(u)
             return energy + penalty.value, (model, penalty)
 
         return Problem(
@@ -116,9 +115,38 @@ class GaussNewtonForce:
             lambda y, delta: transform.retract(y, delta, space),
         )
 
-    def _share(self, space: Space, device: torch.device) -> Tensor:
-        """The factor of the regularizers on a level: () or (1, 1, I, J, K)."""
-        if self.rigidity is None:
-            return torch.tensor(self.smoothness)
-        local = self.rigidity.onto(space, torch.eye(4, dtype=torch.float64)).data
-        return self.smoothness * local.to(device)
+    def terms(self, pair: Pair) -> list[tuple[Similarity, Tensor, Tensor]]:
+        """Everything that is compared, with what is said of the fixed and of the moving image."""
+        terms = [(s, s.describe(pair.fixed), s.describe(pair.moving)) for s in self.similarities]
+        if pair.features is not None and pair.gain > 0:
+            terms.append((Features(self.feature_gain * pair.gain), *pair.features))
+        return terms + [(Features(pair.label_weight), *channels) for channels in pair.labels]
+
+    def penalty_on(self, pair: Pair) -> Callable[[Tensor], Penalty]:
+        """What the regularizers say of a displacement on a level."""
+        space, share = pair.space, torch.tensor(self.smoothness)
+        if self.rigidity is not None:
+            local = self.rigidity.onto(space, torch.eye(4, dtype=torch.float64)).data
+            share = self.smoothness * local.to(pair.fixed.device)
+
+        def penalty(u: Tensor) -> Penalty:
+            return together([r.penalty(u, space, share) for r in self.regularizers], self.axes)
+
+        return penalty
+
+
+def balanced(weight: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The weight for a mean over the overlap, so that leaving the field of view lowers nothing.
+
+    Args:
+        weight: (1, 1, I, J, K), of what counts and is covered; overwritten.
+        whole: Likewise if everything were covered; None for one everywhere.
+
+    Returns:
+        The weight, and () float64 the price of an overlap that is too small.
+    """
+    voxels = torch.full((), weight.numel(), dtype=torch.float64, device=weight.device)
+    most = voxels if whole is None else total(whole)
+    overlap = total(weight)
+    weight.mul_((most / torch.maximum(overlap, _LEAST_OVERLAP * most)).to(weight))
+    return weight, 10 * (_LEAST_OVERLAP * most - overlap).clamp(min=0)

@@ -4,7 +4,9 @@ import math
 
 from regcli.energy.base import Similarity
 from regcli.energy.intensity import LNCC
+from regcli.errors import RecipeError
 from regcli.models.force import GaussNewtonForce
+from regcli.models.halfway import MeetingForce
 from regcli.models.linear import typical_extent
 from regcli.models.pyramid import ROUNDING, Prepared
 from regcli.models.registration import Level, Registration
@@ -13,6 +15,7 @@ from regcli.recipe import RegisterRecipe
 from regcli.registry import REGULARIZERS, TRANSFORMS, build
 from regcli.solve.descent import LevenbergMarquardt, Relaxation
 from regcli.transforms.linear import Linear
+from regcli.transforms.svf import Stationary
 
 _COARSEST = 20  # voxels along an average axis: enough to see the lobes of a brain
 _STEPS = (40, 40, 20)  # of the coarsest levels; the last number serves all finer ones
@@ -61,7 +64,46 @@ def deformable(
         rigidity,
         axes,
     )
+    if is_symmetric(recipe):
+        return Registration(
+            recipe.family, Stationary(inverse=True), MeetingForce(force), levels, even=True
+        )
     return Registration(recipe.family, transform, force, levels)
+
+
+def is_symmetric(recipe: RegisterRecipe) -> bool:
+    """Whether both images are to move, and meet half-way."""
+    if recipe.model == "deq":
+        return False
+    return getattr(build(TRANSFORMS, recipe.transform), "symmetric", False)
+
+
+def check_symmetric(recipe: RegisterRecipe, points: bool, rigidity: bool, start: bool) -> None:
+    """Refuse what belongs to one image alone, where both move.
+
+    Args:
+        recipe: What to do.
+        points: Whether points drive the registration.
+        rigidity: Whether the regularization varies over the fixed image.
+        start: Whether it starts from a whole map.
+
+    Raises:
+        RecipeError: Naming the option.
+    """
+    if not is_symmetric(recipe):
+        return
+    named = {
+        "--restrict": recipe.restrict,
+        "--use-points": points,
+        "--smoothness-map": rigidity,
+        "A warp as --init": start,
+    }
+    for option, given in named.items():
+        if given:
+            raise RecipeError(
+                f"{option} does not go with --transform {recipe.transform}.",
+                "Leave it out, or use --transform diffeo.",
+            )
 
 
 def refinement(family: str, learned: Learned) -> Registration:

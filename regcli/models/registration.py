@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regcli.image import Box, Space
 from regcli.models.features import Described
-from regcli.models.force import GaussNewtonForce, Pair
+from regcli.models.force import Force, Pair
 from regcli.models.prepare import FOREGROUND
 from regcli.models.prompts import Prompts
 from regcli.models.pyramid import ROUNDING, Prepared
@@ -95,13 +95,15 @@ class Registration:
         levels: Coarse to fine.
         dense: Whether the moving image is first carried onto the fixed grid, through the affine:
             descriptors of both then see the same voxels along the same axes.
+        even: Whether both images come onto the levels' grids in the same way.
     """
 
     name: str
     transform: Transform
-    force: GaussNewtonForce
+    force: Force
     levels: tuple[Level, ...]
     dense: bool = True
+    even: bool = False
 
     def run(
         self,
@@ -135,6 +137,8 @@ class Registration:
                 break
             coarse = fixed.at(level.spacing_mm)
             still = torch.eye(4).to(affine)
+            if self.even:
+                coarse = fixed.onto(coarse.space, still)
             if self.dense:
                 other, carried = moving.onto(coarse.space, affine), affine
                 pair = paired(coarse, other, still)

@@ -24,10 +24,12 @@ class Compositional(Transform):
     Attributes:
         cap: Longest step, voxels.
         sigma: Smoothing of each step, voxels.
+        symmetric: Whether both images move instead and meet half-way, see MeetingForce.
     """
 
     cap: float = 0.7
     sigma: float = 0.5
+    symmetric: bool = False
 
     def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""

@@ -29,6 +29,7 @@ class Stationary(Transform):
         squarings: Of exp.
         cap: Longest step, voxels.
         sigma: Smoothing of each step, voxels.
+        inverse: Whether exp(-v) may not fold either, by the strict test.
 
     Source: Arsigny et al., MICCAI 2006; Vercauteren et al., MICCAI 2008.
     """
@@ -36,6 +37,7 @@ class Stationary(Transform):
     squarings: int = 6
     cap: float = 0.7
     sigma: float = 0.5
+    inverse: bool = False
 
     def __post_init__(self) -> None:
         """Refuse halvings that leave nothing of a velocity in float32.
@@ -73,14 +75,19 @@ class Stationary(Transform):
         """See Transform."""
 
         def apply(delta: Tensor, rows: Tensor | None, earlier: Stepped | None) -> Stepped:
-            return y + delta, self.displacement(y + delta)
+            return y + delta, self._guarded(y + delta)
 
         return stepped(y, delta, apply, local=False)
 
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
         """See Transform."""
-        return unfolded(resize_field(y, new.shape), self.displacement)
+        return unfolded(resize_field(y, new.shape), self._guarded)
 
     def extend(self, y: Tensor, box: Box) -> Tensor:
         """See Transform."""
         return unfolded(extend_field(self.displacement(y), box.start, box.space.shape))
+
+    def _guarded(self, y: Tensor) -> Tensor:
+        """Displacements that may not fold, one or two."""
+        u = self.displacement(y)
+        return torch.cat([u, self.displacement(-y)]) if self.inverse else u

@@ -10,7 +10,7 @@ from regcli.ops.jacobian import least_determinant
 from regcli.ops.twogrid import average, blend, halve, touched_rows
 
 # A step, the rows it has changed in since it was last applied (None for all), and what that gave:
-# y after it, and its displacement.
+# y after it, and its displacement, or several that may not fold.
 Stepped = tuple[Tensor, Tensor]
 Apply = Callable[[Tensor, Tensor | None, Stepped | None], Stepped]
 
@@ -32,7 +32,7 @@ def stepped(y: Tensor, delta: Tensor, apply: Apply, *, local: bool) -> Tensor:
         local: Whether the map changes only where a step does.
     """
     result = apply(delta, None, None)
-    least = least_determinant(result[1])
+    least = _least(result[1])
     asks = _asks(y)
     for sigma, reach in _REPAIRS:
         folded = least[:, None] < _LEAST
@@ -43,7 +43,7 @@ def stepped(y: Tensor, delta: Tensor, apply: Apply, *, local: bool) -> Tensor:
         i, j, k = delta.shape[2:]
         rows = touched_rows(near, (i, j, k)) if local else None
         result = apply(delta, rows, result)
-        least = least_determinant(result[1], rows, least)
+        least = _least(result[1], rows, least)
     folded = (least < _LEAST).any()
     if asks:
         return y if folded else result[0]
@@ -57,17 +57,25 @@ def unfolded(y: Tensor, displaced: Callable[[Tensor], Tensor] | None = None) -> 
 
     Args:
         y: (1, 3, I, J, K), voxels.
-        displaced: The displacement that y stands for, if it is none itself. What is rough may then
+        displaced: The displacements that y stands for, if it is none itself. What is rough may then
             lie away from the fold: with every pass, more around it is smoothed.
     """
     reach = 1
     while True:
         u = displaced(y) if displaced else y
-        folded = (least_determinant(u)[:, None] < _LEAST) | ~torch.isfinite(u.sum(1, keepdim=True))
+        finite = torch.isfinite(u.sum(dim=(0, 1)))[None, None]
+        folded = (_least(u)[:, None] < _LEAST) | ~finite
         if not folded.any():
             return y
         y = blend(y.clone(), 0.95 * _near(folded, reach), gaussian(average(y), 0.75))
         reach += displaced is not None
+
+
+def _least(u: Tensor, rows: Tensor | None = None, earlier: Tensor | None = None) -> Tensor:
+    """The least determinant of all displacements (B, 3, I, J, K) at a voxel: (1, I, J, K)."""
+    if len(u) == 1:
+        return least_determinant(u, rows, earlier)
+    return least_determinant(u).amin(dim=0, keepdim=True)
 
 
 def _asks(y: Tensor) -> bool:
