@@ -1,5 +1,6 @@
 """Pairs of small head phantoms with an exact phi, made by examples/phantom.py."""
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -49,6 +50,7 @@ class Pair:
     points: Tensor
 
 
+@functools.cache  # half a second each
 def pair(
     space_fixed: Space,
     space_moving: Space | None = None,
@@ -60,6 +62,8 @@ def pair(
     noise: float = 0.01,
 ) -> Pair:
     """A head that fills the fixed grid, and the same head deformed on the moving grid.
+
+    Who asks twice for the same (of the same Space objects) gets one object: tests only read it.
 
     Args:
         space_fixed: 3-D, or 2-D with one slice.

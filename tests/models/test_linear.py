@@ -1,3 +1,4 @@
+import functools
 from dataclasses import replace
 
 import phantoms
@@ -27,6 +28,7 @@ def turned(pair, degrees, axis, *, shift=(9.0, -14.0, 6.0), scale=1.0):
     )
 
 
+@functools.cache  # the same object for the same pair
 def other_grid(space):
     """The same field of view in other voxels: on its own grid, mi shuns the true position.
 

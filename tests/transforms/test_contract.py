@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -73,8 +74,9 @@ def penalty(transform, y, space):
     return None if u is None else Penalty(u, STIFFNESS)
 
 
+@functools.cache  # geodesics take half a second
 def wander(transform, space, steps=4):
-    """y after steps that random forces ask for."""
+    """y after steps that random forces ask for; tests only read it."""
     y = transform.identity(space)
     for seed in range(steps):
         model = noise_model(space, seed)
@@ -120,7 +122,7 @@ def shift_error(transform, space):
     y = transform.identity(space)
     weight = torch.zeros(1, 1, *space.shape)
     weight[(0, 0, *(slice(3, n - 3) if n > 1 else slice(None) for n in space.shape))] = 1
-    for _ in range(12):
+    for _ in range(6):
         M, u = transform.parts(y, space)
         model = squares(Moved(moving, u, M, space.shape), fixed, weight, 1.0)
         step = transform.step(y, model, penalty(transform, y, space), space, 1e-3)
