@@ -2,19 +2,20 @@
 
 import errno
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import nibabel as nib
 import numpy as np
+import processes
 import pytest
 import torch
 from safetensors.numpy import load_file
 from trainings import FAST, FILES, rows, write_folder
 
+from regcli.cli import main as cli
 from regcli.io import weights as files
 from regcli.models.weights import assemble
 from regcli.train.state import read_facts, read_weights, write_tensors
@@ -34,9 +35,34 @@ def write_learn2reg(folder):
     return path
 
 
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Label maps; tests only read them."""
+    return write_folder(tmp_path_factory.mktemp("labels") / "data")
+
+
+def warm(folder, out):
+    """A short training of the first stage alone."""
+    options = ("train", folder / "labels", "--synth", "--validation", "s2,s3", "-o", out)
+    return (*options, "--warm-steps", 2, "--steps", 0, *FAST)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    """The folder of a `warm` run; tests only read it."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["regcli", *map(str, warm(folder, out))])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert ended.value.code == 0
+    return out
+
+
 @pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "data")
+def again(trained, tmp_path):
+    """A copy of `trained`, tmp_path / "run", that tests may spoil."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def test_label_maps_alone_give_weights_a_card_a_log_and_a_picture(run, folder, tmp_path):
@@ -68,14 +94,13 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run, folder, tmp_pa
     options = (*options, "--warm-steps", 4, "--steps", 0, "--threads", 1, *FAST)
     assert run("train", *options, "-o", tmp_path / "whole").code == 0
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "regcli", "train", *map(str, options), "-o", str(killed)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = processes.start(processes.regcli, "train", *options, "-o", killed)
     patience = time.monotonic() + 120
     log = killed / "train.csv"
     while time.monotonic() < patience and not (log.exists() and log.stat().st_size > 40):
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
     assert 1 < len(rows(killed)) < 6
     assert run("train", *options, "-o", killed, "--resume").code == 0
     assert rows(killed) == rows(tmp_path / "whole")
@@ -195,11 +220,9 @@ def test_what_does_not_fit_on_a_disk_does_not_stay_on_it(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_another_version_drew_is_not_gone_on_with(run, folder, tmp_path):
-    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
-    options = ("train", *options, "--warm-steps", 2, "--steps", 0, *FAST)
-    assert run(*options).code == 0
-    path = tmp_path / "run" / "train.json"
+def test_what_another_version_drew_is_not_gone_on_with(run, folder, again):
+    options = warm(folder, again)
+    path = again / "train.json"
     begun = json.loads(path.read_text())
     for part, name in (("drawing", "cut"), ("plan", "smoothness")):
         changed = begun | {part: {k: v for k, v in begun[part].items() if k != name}}
@@ -207,13 +230,12 @@ def test_what_another_version_drew_is_not_gone_on_with(run, folder, tmp_path):
         assert run(*options, "--resume").fails(3, "another version")
 
 
-def test_training_begins_with_other_weights_if_asked_to(run, folder, tmp_path):
+def test_training_begins_with_other_weights_if_asked_to(run, folder, trained, tmp_path):
     options = (folder / "labels", "--synth", "--validation", "s2,s3", "--steps", 0, *FAST)
-    assert run("train", *options, "-o", tmp_path / "one", "--warm-steps", 2).code == 0
-    best = tmp_path / "one" / "best.safetensors"
+    best = trained / "best.safetensors"
     begun = ("--start", best, "--warm-steps", 2, "--warm-lr", 1e-9)
     assert run("train", *options, "-o", tmp_path / "two", *begun).code == 0
-    one, other = (load_file(tmp_path / name / "best.safetensors") for name in ("one", "two"))
+    one, other = (load_file(path) for path in (best, tmp_path / "two" / "best.safetensors"))
     assert all(np.allclose(one[name], other[name], atol=1e-6) for name in one)
     own = read_facts(best) | {"gains": [1.0, 2.0, 3.0], "smoothness": 0.5}
     write_tensors(tmp_path / "own.safetensors", read_weights(best), own)
@@ -225,31 +247,28 @@ def test_training_begins_with_other_weights_if_asked_to(run, folder, tmp_path):
     assert str(tmp_path) not in json.dumps(kept)  # nobody's folders go with weights
     assert (kept["gains"], kept["smoothness"]) == ([1.0, 2.0, 3.0], 0.5)
     for name in ("s0", "s1", "s2", "s3"):
-        path = folder / "labels" / f"{name}.nii.gz"
-        image = nib.load(path)
-        nib.save(nib.Nifti1Image(np.asarray(image.dataobj) // 2, image.affine), path)
+        image = nib.load(folder / "labels" / f"{name}.nii.gz")
+        halved = nib.Nifti1Image(np.asarray(image.dataobj) // 2, image.affine)
+        nib.save(halved, tmp_path / f"{name}.nii.gz")
+    options = (tmp_path, *options[1:])
     assert run("train", *options, "-o", tmp_path / "three", *begun).fails(3, "channels")
 
 
-def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, tmp_path):
-    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
-    options = ("train", *options, "--warm-steps", 2, "--steps", 0, *FAST)
-    assert run(*options).code == 0
+def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, again):
+    options = warm(folder, again)
     assert run(*options).fails(4, "--resume")
     assert run(*options, "--resume", "--seed", 9).fails(2, "seed")
     assert run(*options, "--resume", "--spacing", 3).fails(2, "spacing")
-    begun = (tmp_path / "run" / "train.json").read_bytes()
+    begun = (again / "train.json").read_bytes()
     assert run(*options, "--resume").code == 0  # done already
-    (tmp_path / "run" / "last.safetensors").unlink()
+    (again / "last.safetensors").unlink()
     assert run(*options, "--resume").fails(3, "last.safetensors", "missing")
-    assert (tmp_path / "run" / "train.json").read_bytes() == begun
+    assert (again / "train.json").read_bytes() == begun
 
 
-def test_the_state_of_a_training_is_not_taken_for_weights(run, folder, tmp_path):
-    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
-    assert run("train", *options, "--warm-steps", 2, "--steps", 0, *FAST).code == 0
+def test_the_state_of_a_training_is_not_taken_for_weights(run, folder, trained, tmp_path):
     pair = [folder / "labels" / f"s{n}.nii.gz" for n in (0, 1)]
-    last = ("--weights", tmp_path / "run" / "last.safetensors")
+    last = ("--weights", trained / "last.safetensors")
     told = run("register", *pair, *last, "-o", tmp_path / "out")
     assert told.fails(3, "state of a training", "best.safetensors")
     assert not (tmp_path / "out").exists()
@@ -263,11 +282,8 @@ def test_folders_where_the_files_of_a_run_should_be_are_refused(run, folder, tmp
         (tmp_path / name).rmdir()
 
 
-def test_damaged_runs_are_refused_in_two_lines(run, folder, tmp_path):
-    out = tmp_path / "run"
-    options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", out)
-    options = ("train", *options, "--warm-steps", 3, "--steps", 0, *FAST)
-    assert run(*options).code == 0
+def test_damaged_runs_are_refused_in_two_lines(run, folder, again):
+    out, options = again, warm(folder, again)
     record, log, state = (out / n for n in ("train.json", "train.csv", "last.safetensors"))
     for path, contents in (
         (record, (b"", b"[]", b'{"plan": 3}', b"\xff")),

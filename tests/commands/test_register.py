@@ -1,6 +1,7 @@
 """A registration leaves all of its files or none, and files that other tools read the same way."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import SimpleITK as sitk
 from scans import write_pair
@@ -24,34 +26,29 @@ KEYS = {
     *("direction", "space", "units", "outputs", "seconds", "peak_memory_mb", "similarity"),
     *("jacobian", "inverse", "solver", "labels", "points", "verdict", "warnings"),
 }
-# A registration that kills itself: argv is fixed, moving, out, when. As nothing but kill -9 would.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from regcli.commands.job import Job
-from regcli.commands.register import register_files
 
-fixed, moving, out, when = sys.argv[1:]
 
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+def _register_and_die(job, when):
+    """As nothing but kill -9 would: while computing, or between two of the files."""
 
-def progress(stage, share):
-    if stage == when:
-        die()
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
 
-if when == "renaming":
-    replace, renamed = Path.replace, []
-
-    def last(self, target):
-        if len(renamed) == 4:
+    def progress(stage, share):
+        if stage == when:
             die()
-        renamed.append(target)
-        return replace(self, target)
 
-    Path.replace = last
-register_files(Job(Path(fixed), Path(moving), Path(out)), progress)
-"""
+    if when == "renaming":
+        replace, renamed = Path.replace, []
+
+        def last(self, target):
+            if len(renamed) == 4:
+                die()
+            renamed.append(target)
+            return replace(self, target)
+
+        Path.replace = last
+    register_files(job, progress)
 
 
 def _silent(stage, share):
@@ -199,9 +196,9 @@ def test_torch_is_left_as_it_was(scans, tmp_path):
 @pytest.mark.parametrize("when", ["write", "renaming"])
 def test_after_kill_9_no_half_file_has_a_final_name(scans, report, job, tmp_path, when):
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, scans.fixed, scans.moving, out, when]
-    done = subprocess.run(list(map(str, command)), capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed = processes.start(_register_and_die, Job(scans.fixed, scans.moving, out), when)
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL
     left = {path.name for path in out.iterdir() if path.is_file()}
     assert "regcli.json" not in left
     assert bool(left) == (when == "renaming")
@@ -214,16 +211,6 @@ def test_after_kill_9_no_half_file_has_a_final_name(scans, report, job, tmp_path
     assert {str(path) for path in out.iterdir()} == set(found["outputs"].values())
 
 
-def _start(scans, out, *options):
-    command = [sys.executable, "-m", "regcli", "register", scans.fixed, scans.moving, "-o", out]
-    return subprocess.Popen(
-        list(map(str, [*command, *options])),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def _until(found, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not found():
@@ -232,32 +219,40 @@ def _until(found, seconds=60.0):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_cleans_up_and_ends_in_130(scans, tmp_path, sent):
-    out = tmp_path / "out"
+def test_an_interrupted_run_cleans_up_and_ends_in_130(scans, tmp_path_factory, tmp_path, sent):
+    out, said = tmp_path / "out", tmp_path_factory.mktemp("said") / "said"
     long = ("--iterations", "100000", "--levels", "1", "--tol", "1e-30", "-q")
-    process = _start(scans, out, *long)
+    command = ("register", scans.fixed, scans.moving, "-o", out, *long)
+    process = processes.start(processes.regcli, *command, said=said)
     _until(lambda: list(out.glob(".regcli-*")))
     time.sleep(0.3)
-    process.send_signal(sent)
-    told, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert told == ""
-    assert [line.split()[0] for line in said.splitlines()] == ["error:", "remedy:"]
+    os.kill(process.pid, sent)
+    process.join(60)
+    assert process.exitcode == 130
+    lines = said.read_text().splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["error:", "remedy:"], lines
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_two_runs_into_one_folder_leave_one_whole_result(scans, tmp_path):
-    out = tmp_path / "out"
-    both = [_start(scans, out, "-q", "--force", "--transform", "rigid") for _ in range(2)]
-    texts = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], texts
+    out, said = tmp_path / "out", [tmp_path / "one", tmp_path / "other"]
+    command = ("register", scans.fixed, scans.moving, "-o", out)
+    command = (*command, "-q", "--force", "--transform", "rigid")
+    both = [processes.start(processes.regcli, *command, said=path) for path in said]
+    for process in both:
+        process.join(120)
+    texts = [path.read_text() for path in said]
+    assert [process.exitcode for process in both] == [0, 0], texts
     listed = json.loads((out / "regcli.json").read_text())["outputs"].values()
     assert {str(path) for path in out.iterdir()} == set(listed)
 
 
 def test_a_reader_that_stops_early_is_no_error(scans, tmp_path):
-    process = _start(scans, tmp_path / "out", "-q", "--transform", "translation", "--json")
+    command = [sys.executable, "-m", "regcli", "register", scans.fixed, scans.moving]
+    command += ["-o", tmp_path / "out", "-q", "--transform", "translation", "--json"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(list(map(str, command)), stdout=pipe, stderr=pipe, text=True)
     process.stdout.close()
     process.wait(timeout=60)
     assert process.returncode == 0
