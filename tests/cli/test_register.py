@@ -31,7 +31,7 @@ def test_the_default_set_of_files_is_listed_on_stdout(register, tmp_path):
 
 
 def test_quiet_says_nothing_and_json_alone_is_on_stdout(register, tmp_path):
-    told = register("-q", "--json")
+    told = register("-q", "--json", *QUICK)
     assert told.err == ""
     assert json.loads(told.out) == _report(tmp_path / "out")
 
@@ -108,7 +108,7 @@ def test_points_and_labels_drive_a_registration(register, scans, tmp_path):
 
 
 def test_the_command_can_be_pasted_back(register, tmp_path):
-    register("--metric", "lncc:radius=3", "-q", "--log", tmp_path / "a log.txt")
+    register("--metric", "lncc:radius=3", *QUICK, "-q", "--log", tmp_path / "a log.txt")
     words = shlex.split(_report(tmp_path / "out")["command"])
     assert words[:2] == ["regcli", "register"]
     assert str(tmp_path / "a log.txt") in words

@@ -49,7 +49,7 @@ def test_steps_are_trained_resumed_and_registered_with(run, folder, scans, tmp_p
 
 @pytest.mark.parametrize("model", ["voxelmorph", "gradirn:steps=1", "riir"])
 def test_baselines_are_trained_by_the_same_command(run, folder, tmp_path, model):
-    told = run(*train(folder, tmp_path / "run", model=model))
+    told = run(*train(folder, tmp_path / "run", "--steps", 1, model=model))
     assert told.code == 0, told.err
     facts = files.facts(tmp_path / "run" / "best.safetensors")
     assert facts["model"] == model.partition(":")[0]

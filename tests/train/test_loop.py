@@ -67,7 +67,7 @@ def types(subjects, tmp_path_factory):
     return run
 
 
-def tasks(subjects, plan=PLAN, steps=6):
+def tasks(subjects, plan=PLAN, steps=4):
     return [Types(subjects, replace(plan, warm_steps=steps)), Darkness()]
 
 
@@ -94,11 +94,11 @@ def same(one, other):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("steps", [3, 7])
+@pytest.mark.parametrize("steps", [3, 5])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(subjects, whole, tmp_path, steps):
     """In the first task and in the second."""
     run_tasks(tasks(subjects), tmp_path / "parts", steps=steps)
-    assert len(rows(tmp_path / "parts")) == 1 + steps - (steps > 6)  # each task asks once more
+    assert len(rows(tmp_path / "parts")) == 1 + steps - (steps > 4)  # each task asks once more
     run_tasks(tasks(subjects), tmp_path / "parts")
     assert rows(whole.run) == rows(tmp_path / "parts")
     assert same(whole.run, tmp_path / "parts")
@@ -110,7 +110,7 @@ def test_rows_beyond_the_last_checkpoint_are_forgotten(subjects, tmp_path):
         file.write("types,2,9.9,9.9,\ntypes,3,9.9,9.9,\ntypes,1")  # what a kill leaves
     run_tasks(tasks(subjects), tmp_path / "run")
     named = [(row[0], int(row[1])) for row in rows(tmp_path / "run")[1:]]
-    assert named == [("types", n) for n in range(6)] + [("darkness", n) for n in range(4)]
+    assert named == [("types", n) for n in range(4)] + [("darkness", n) for n in range(4)]
     assert all(row[2] != "9.9" for row in rows(tmp_path / "run"))
 
 
@@ -130,7 +130,7 @@ def test_a_kill_between_the_log_and_the_state_loses_nothing(subjects, whole, tmp
 
 def test_a_task_starts_from_the_best_weights_and_the_score_they_have(whole):
     assert [line.split(":")[0] for line in whole.lines] == [
-        *(f"types, step {n}" for n in (2, 4, 6)),
+        *(f"types, step {n}" for n in (2, 4)),
         *(f"darkness, step {n}" for n in (0, 2, 4)),
     ]
 
@@ -177,8 +177,8 @@ def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, types, 
     else:
         best.write_bytes((tmp_path / "run" / "last.safetensors").read_bytes())
     (line,) = run_tasks(tasks(subjects)[:1], tmp_path / "run")
-    assert line.startswith("types, step 6")
-    assert read_facts(best)["step"] == 6
+    assert line.startswith("types, step 4")
+    assert read_facts(best)["step"] == 4
     assert load_file(best).keys() == network("unet", FACTS["channels"]).state_dict().keys()
 
 
