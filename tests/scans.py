@@ -25,8 +25,8 @@ class Scans:
     moving_points: Path
 
 
-def write_pair(folder: Path) -> Scans:
-    truth = pair(SPACES["odd"], SPACES["oblique"])
+def write_pair(folder: Path, truth: Pair | None = None) -> Scans:
+    truth = truth or pair(SPACES["odd"], SPACES["oblique"])
     scans = Scans(
         truth,
         *(folder / f"{name}.nii.gz" for name in ("fixed", "moving")),

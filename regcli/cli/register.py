@@ -21,6 +21,7 @@ from regcli.cli.common import (
     weights_name,
 )
 from regcli.cli.summary import tell
+from regcli.cli.sweep import run_sweep, swept
 from regcli.errors import GateError
 from regcli.io.files import open_input
 
@@ -34,6 +35,8 @@ EXAMPLES = """Examples:
   regcli register t1.nii.gz t2.nii.gz --transform rigid -o rigid/
 
   regcli register a.nii.gz b.nii.gz --smoothness 2 --fail-on "folds>0.1%"
+
+  regcli register a.nii.gz b.nii.gz --sweep smoothness=0.3,1,3 -o sweep/
 
 Files in DIR: warped, warp, inverse_warp, jacobian (.nii.gz), affine.mat,
 composite.h5, inverse_composite.h5, regcli.json, regcli.log.
@@ -132,6 +135,10 @@ def register(
     tol: Annotated[
         float | None,
         option("Stop when steps gain less, relatively; 0: automatic.", "X", panel=_HOW),
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        option("Once per value, like smoothness=0.3,1,3.", "FIELD=V,V", panel=_HOW),
     ] = None,
     solver: Annotated[
         str | None,
@@ -236,7 +243,8 @@ def register(
         "seed": seed,
         "deterministic": deterministic,
     }
-    recipe = make_recipe(config, preset, flags)
+    field, choices = swept(sweep, config, preset, flags) if sweep else ("", {})
+    recipe = next(iter(choices.values())) if choices else make_recipe(config, preset, flags)
     for path in (fixed, moving):
         open_input(path).close()
 
@@ -265,6 +273,9 @@ def register(
         log=log,
         command=("regcli", *sys.argv[1:]),
     )
+    if choices:
+        run_sweep(job, field, choices, verbosity, bars=not no_progress, as_json=json_output)
+        return
     failed = None
     with progress(verbosity, bars=not no_progress) as show:
         try:

@@ -5,7 +5,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,12 +36,15 @@ _FIELDS = ("warp", "inverse_warp", "composite", "inverse_composite", "learn2reg"
 _IMAGES = ("warped", "inverse_warped", "jacobian", "log_jacobian")
 
 
-def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str, Any]:
+def register_files(
+    job: Job, progress: Callable[[str, float], None], inputs: Inputs | None = None
+) -> dict[str, Any]:
     """Register a pair of files and write the result.
 
     Args:
         job: What to do.
         progress: Called with a stage and the share of it that is done.
+        inputs: What the job's files hold, if they were read before.
 
     Returns:
         What regcli.json holds.
@@ -49,17 +52,14 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
     Raises:
         RegcliError: Of the kind that fits; nothing is then left in the folder, but with GateError.
     """
-    job = replace(job, recipe=settled(job.recipe))
-    check_options(job)
+    job = checked(job)
     clock = _Clock()
     names = job.outputs()
-    _spare_inputs(job, names)
     with settings(job.recipe), open_outputs(job.out, names.values(), force=job.force) as folder:
         progress("read", 0.0)
         with clock.measure("read"):
-            inputs = read_inputs(job)
-            _check_memory(inputs, job.recipe)
-            _check_disk(job, inputs, names)
+            inputs = read_inputs(job) if inputs is None else inputs
+            check_room(job, inputs)
         deadline = clock.began + job.time_limit if job.time_limit else float("inf")
         with _memory_watched(inputs):
             result = register(
@@ -91,15 +91,51 @@ def register_files(job: Job, progress: Callable[[str, float], None]) -> dict[str
     return report
 
 
-def _spare_inputs(job: Job, names: dict[str, str]) -> None:
-    """Refuse to write over what is read, whatever --force says."""
+def checked(job: Job) -> Job:
+    """The job with its model settled, once its options and the names it writes are in order.
+
+    Raises:
+        RegcliError: Of the kind that fits.
+    """
+    job = replace(job, recipe=settled(job.recipe))
+    check_options(job)
+    spare_inputs(job, job.outputs().values())
+    return job
+
+
+def check_room(job: Job, inputs: Inputs, results: int = 1) -> None:
+    """Refuse what needs more memory or disk than there is.
+
+    Args:
+        job: Its folder, or one above it, exists.
+        inputs: What its files hold.
+        results: How many such results will be written.
+
+    Raises:
+        MemoryShortageError: If a registration needs more memory.
+        OutputError: If the disk is too small.
+    """
+    _check_memory(inputs, job.recipe)
+    _check_disk(job, inputs, results)
+
+
+def spare_inputs(job: Job, names: Iterable[str]) -> None:
+    """Refuse to write over what is read, whatever --force says.
+
+    Args:
+        job: Names the inputs, the folder that is written to, and the log.
+        names: Files in that folder.
+
+    Raises:
+        OutputError: If one of them is an input.
+    """
     read = (
         *(job.fixed, job.moving, job.fixed_mask, job.moving_mask, job.smoothness_map),
         *(job.fixed_labels, job.moving_labels, job.fixed_points, job.moving_points),
         None if job.recipe.init in INITS else Path(job.recipe.init),
     )
     inputs = {path.resolve() for path in read if path is not None}
-    written = [job.out / name for name in names.values()]
+    written = [job.out / name for name in names]
     for path in written if job.log is None else [*written, job.log]:
         if path.resolve() in inputs:
             raise OutputError(
@@ -145,12 +181,14 @@ def _check_memory(inputs: Inputs, recipe: RegisterRecipe) -> None:
         )
 
 
-def _check_disk(job: Job, inputs: Inputs, names: dict[str, str]) -> None:
+def _check_disk(job: Job, inputs: Inputs, results: int) -> None:
     """Refuse a disk that is too small: HDF5 ends the whole process on meeting its end."""
+    names = job.outputs()
     voxels = inputs.fixed.image.data.numel()
     fields = sum(kind in _FIELDS for kind in names) if "warp" in names else 0
     images = sum(kind in _IMAGES for kind in names)
     needed = voxels * (_FIELD_BYTES * fields + _IMAGE_BYTES * images) + _OVERHEAD * len(names)
+    needed *= results
     free = shutil.disk_usage(job.out).free
     if needed > free:
         raise OutputError(
