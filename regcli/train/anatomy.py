@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from regcli.image import Box, Image, Space
+from regcli.models.channels import FREESURFER
 from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import Prepared
 from regcli.ops.filter import box_sum
@@ -17,7 +18,6 @@ from regcli.ops.filter import box_sum
 # anatomy needs no new labels. Inferior horns belong to their ventricles.
 _LEFT = {41: 2, 42: 3, 43: 4, 44: 4, 5: 4, 46: 7, 47: 8, 49: 10, 50: 11, 51: 12, 52: 13, 53: 17}
 _LEFT |= {54: 18, 57: 25, 58: 26, 60: 28, 62: 30, 137: 136, 164: 163}
-_FREESURFER = (2, 3, 41, 42)  # white matter and cortex of both sides
 _TYPES = (2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28)
 FIRST_OUTSIDE = 500  # codes from here on lie outside the brain
 _FLUID = 24  # around the brain, and thus partly outside a stripped one
@@ -65,7 +65,7 @@ def vocabulary(codes: Iterable[int]) -> Vocabulary:
         codes: All that occur, 0 for background.
     """
     every = tuple(sorted({0, *codes}))
-    if not set(_FREESURFER) <= set(every):
+    if not set(FREESURFER) <= set(every):
         return Vocabulary(every, tuple(range(len(every))))
     lefts = [code for code in every if 0 < code < FIRST_OUTSIDE and code not in _LEFT]
     wanted = _TYPES if set(_TYPES) <= set(every) else lefts
