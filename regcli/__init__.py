@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _NAMES = {
+    "FeatureJob": "regcli.commands.features",
+    "FeatureMaps": "regcli.featuremaps",
     "Image": "regcli.image",
     "Job": "regcli.commands.job",
     "Prompts": "regcli.models.prompts",
@@ -25,6 +27,8 @@ _NAMES = {
     "Result": "regcli.pipeline",
     "Space": "regcli.image",
     "Warp": "regcli.warp",
+    "features": "regcli.featuremaps",
+    "features_files": "regcli.commands.features",
     "read_image": "regcli.io.nifti",
     "read_warp": "regcli.io.warps",
     "register": "regcli.pipeline",

@@ -16,7 +16,7 @@ transforms energy nets solve warp
 models io evaluate
 check choice machine
 given
-pipeline
+pipeline featuremaps
 commands
 train batch
 cli
