@@ -14,7 +14,7 @@ from regcli.commands.job import Inputs, Job
 from regcli.errors import InputError, OutputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.evaluate.report import labels_report, points_report, similarity_report, verdict
-from regcli.image import Image
+from regcli.image import Image, Space
 from regcli.io import warps
 from regcli.io.affines import write_affine
 from regcli.io.displacements import write_displacement
@@ -62,8 +62,8 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "seed": job.recipe.seed,
         "device": job.recipe.device if job.recipe.device != "auto" else _device(),
         "threads": torch.get_num_threads(),
-        "fixed": _describe(inputs.fixed),
-        "moving": _describe(inputs.moving),
+        "fixed": describe_file(inputs.fixed),
+        "moving": describe_file(inputs.moving),
         "weights": None
         if result.weights is None
         else dict(zip(("name", "sha256"), result.weights, strict=True)),
@@ -145,7 +145,8 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _describe(file: ImageFile) -> dict[str, Any]:
+def describe_file(file: ImageFile) -> dict[str, Any]:
+    """What a record says of an input: path, hash and grid."""
     space = file.image.space
     return {
         "path": str(file.path),
@@ -192,7 +193,7 @@ def write_files(
         else:
             image = images[kind]()
             write_image(image, path[kind])
-            _verify_image(path[kind], image)
+            verify_image(path[kind], image.space)
 
     release()  # of what the report took
     wanted = [kind for kind in names if kind in images or kind in transforms]
@@ -205,10 +206,14 @@ def write_files(
     verify(path, warp, inverse)
 
 
-def _verify_image(path: Path, image: Image) -> None:
-    """Read an image file back: whole, and on its grid."""
+def verify_image(path: Path, space: Space) -> None:
+    """Read an image file back: whole, and on its grid.
+
+    Raises:
+        OutputError: If it lies elsewhere.
+    """
     read_whole(path)
-    if not read_header(path).space.agrees(image.space, tolerance_mm=1e-2):
+    if not read_header(path).space.agrees(space, tolerance_mm=1e-2):
         raise OutputError(f"{path.name} was written but reads back on another grid.", _REPORT)
 
 

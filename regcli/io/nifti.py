@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regcli.errors import InputError, OutputError, RecipeError
-from regcli.image import Image, Storage
+from regcli.image import Image, Space, Storage
 from regcli.io import files, formats, itk, metaimage
 from regcli.io.header import Header
 
@@ -119,6 +119,22 @@ def write_image(image: Image, path: str | Path) -> None:
     if kind not in (".nii", ".mgh"):
         raw = b"".join(files.compressed([raw]))
     path.write_bytes(raw)
+
+
+def write_stored(voxels: Tensor, space: Space, storage: Storage, path: Path) -> None:
+    """Write values that are scaled already, without a wider copy of them in memory.
+
+    Args:
+        voxels: (C, I, J, K) as they are to be stored.
+        space: Their grid.
+        storage: What they mean.
+        path: .nii or .nii.gz.
+    """
+    values = voxels.detach().cpu().numpy()
+    assert files.extension(path) in _NIFTI and values.dtype == np.dtype(storage.dtype)
+    raw = formats.encode_nifti(_channels_last(values), space.affine.numpy(), storage)
+    with path.open("wb") as file:
+        file.writelines(files.compressed([raw]) if path.suffix == ".gz" else [raw])
 
 
 def _load(path: Path) -> tuple[Header, np.ndarray, str]:
