@@ -21,8 +21,8 @@ from regcli.errors import (
 )
 
 COMMANDS = (
-    *(("register",), ("apply",), ("jacobian",), ("train",), ("info",)),
-    *(("weights", "list"), ("weights", "show"), ("weights", "verify")),
+    *(("register",), ("apply",), ("jacobian",), ("features",), ("train",)),
+    *(("info",), ("weights", "list"), ("weights", "show"), ("weights", "verify")),
 )
 
 
