@@ -210,10 +210,12 @@ def check_options(job: Job) -> None:
         by = "--model deq" if deq else f"--transform {job.recipe.transform}"
         raise RecipeError(f"--smoothness-map has no effect with {by}.", "Leave it out.")
     check_symmetric(job.recipe, job.recipe.use_points, job.smoothness_map is not None, False)
-    if job.points_space != "ras" and not job.fixed_points:
+    points = [path for path in (job.fixed_points, job.moving_points) if path is not None]
+    if job.points_space != "ras" and all(path.suffix.lower() == ".fcsv" for path in points):
         raise RecipeError(
-            "--points-space has no effect without points.",
-            "Give --fixed-points and --moving-points, or leave it out.",
+            "--points-space has no effect without CSV points"
+            + ("; .fcsv files say their own space." if points else "."),
+            "Leave it out, or give --fixed-points and --moving-points as CSV.",
         )
     _check_recipe(job.recipe)
     if job.recipe.transform in LINEAR and "log_jacobian" in job.write:
