@@ -120,7 +120,7 @@ def steps(recipe: RegisterRecipe, space: Space) -> EquilibriumRegistration | Fix
     network = load_steps(recipe.weights or files.DEFAULT_STEPS)
     limit = recipe.iterations[0] if recipe.iterations else 0
     if network.kind == "deq":
-        return EquilibriumRegistration(network, state, solver, limit, recipe.tol)
+        return EquilibriumRegistration(network, state, solver, limit, recipe.tol, recipe.seed)
     for option in ("solver", "tol", "diagnose"):
         if getattr(recipe, option) != getattr(RegisterRecipe, option):
             raise RecipeError(

@@ -22,6 +22,7 @@ _IGNORED_BY_DEQ = (
     "use_labels",
     "use_points",
 )
+_SEEDS = 1 << 63  # torch takes no more
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 
 
@@ -50,7 +51,7 @@ class RegisterRecipe:
         use_labels: Whether label maps drive the registration.
         use_points: Whether corresponding points drive the registration.
         interpolation: Of the moved image: "auto", "linear", "nearest", "label" or "cubic".
-        seed: Of everything random; nothing is, in a registration.
+        seed: Of everything random; of a registration, that is the diagnosis alone.
         deterministic: Whether to use only algorithms that repeat bit by bit.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: 0 for all cores.
@@ -119,6 +120,8 @@ class RegisterRecipe:
             raise RecipeError(f"--tol {self.tol:g} is not between 0 and 1.", "0.001 is normal.")
         if self.threads < 0:
             raise RecipeError(f"{self.threads} threads.", "Use a number from 1 up, or 0 for all.")
+        if abs(self.seed) >= _SEEDS:
+            raise RecipeError(f"--seed {self.seed} is too large.", f"Give one below {_SEEDS}.")
         _one_of("interp", self.interpolation, INTERPOLATIONS)
         if self.iterations and self.levels and len(self.iterations) != len(self.levels):
             raise RecipeError(

@@ -63,6 +63,7 @@ class EquilibriumRegistration:
         limit: Most steps on each level; 0 for as many as suit the network.
         tol: Relative residual that counts as none, and in proportion to it the absolute one; 0 for
             the usual ones.
+        seed: Of the random displacement that a diagnosis starts from.
     """
 
     network: Iterative
@@ -70,6 +71,7 @@ class EquilibriumRegistration:
     solver: FixedPointSolver
     limit: int = 0
     tol: float = 0.0
+    seed: int = 0
 
     def run(
         self, fixed: Prepared, moving: Prepared, affine: Tensor, watch: Watch
@@ -140,7 +142,7 @@ class EquilibriumRegistration:
         """
         view = self._views(fixed, moving, affine)[-1]
         g = self._map(view)
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(y.shape, generator=generator).to(y)
         smooth = gaussian(noise, 4.0)
         other = smooth * (_OTHER_START / rms(smooth))
