@@ -17,6 +17,8 @@ from regcli.recipe import RegisterRecipe
 from regcli.registry import FIXED_POINTS, LEARNERS, LINEAR, STATES, build
 from regcli.solve.fixedpoint import FixedPointSolver
 
+_OF_FIXED_STEPS = ("diffeo", "freeform")  # whether folds are smoothed away is all that they decide
+
 
 def settled(recipe: RegisterRecipe) -> RegisterRecipe:
     """The recipe with the model that its weights are of, where it leaves that open.
@@ -138,6 +140,12 @@ def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
         RecipeError: If they do not exist or do not suit each other.
     """
     state: State = build(STATES, recipe.transform)
+    if recipe.transform not in _OF_FIXED_STEPS:
+        raise RecipeError(
+            f"--transform {recipe.transform} has no effect with the weights {network.name}: they "
+            f"are made for {network.steps} steps ({network.kind}) of a displacement.",
+            "Use diffeo, freeform, or weights of --model deq.",
+        )
     solver: FixedPointSolver = build(FIXED_POINTS, recipe.solver)
     if solver.vector and not state.vector:
         raise RecipeError(

@@ -117,8 +117,9 @@ def test_networks_made_for_some_steps_take_just_them(tmp_path):
     assert residuals[0] != residuals[1] != residuals[2]
     longer = register(pair.fixed, pair.moving, recipe(str(file), iterations=(5,)))
     assert [t.solution.steps for t in longer.traces] == [5, 5, 5]
-    for option, value in (("solver", "anderson"), ("tol", 1e-4), ("diagnose", True)):
-        with pytest.raises(RecipeError, match=f"--{option} has no effect with the weights u"):
+    others = (("transform", "bspline"), ("transform", "diffeo:sigma=2"))
+    for option, value in (("solver", "anderson"), ("tol", 1e-4), ("diagnose", True), *others):
+        with pytest.raises(RecipeError, match=f"--{option} .*has no effect with the weights u"):
             register(pair.fixed, pair.moving, recipe(str(file), **{option: value}))
 
 
