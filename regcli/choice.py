@@ -25,11 +25,21 @@ def settled(recipe: RegisterRecipe) -> RegisterRecipe:
 
     Raises:
         WeightsError: If the weights cannot be used.
-        RecipeError: If it asks for what that model does not know.
+        RecipeError: If it asks for what that model does not know, or for what keeps "auto" from
+            using weights of features.
     """
     if recipe.model != "auto" or not recipe.weights:
         return recipe
-    return replace(recipe, model="deq") if are_steps(recipe.weights) else recipe
+    if are_steps(recipe.weights):
+        return replace(recipe, model="deq")
+    linear = recipe.transform in LINEAR
+    if linear or recipe.metric != ("auto",):
+        by = f"--transform {recipe.transform}" if linear else f"--metric {recipe.metric[0]}"
+        raise RecipeError(
+            f"--weights has no effect with {by}: --model auto then compares intensities alone.",
+            "Leave --weights out, or give --model dio.",
+        )
+    return recipe
 
 
 def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned | None:
@@ -130,6 +140,12 @@ def steps(recipe: RegisterRecipe, space: Space) -> EquilibriumRegistration | Fix
                 f"{network.steps} steps ({network.kind}).",
                 "Leave it out, or give weights of --model deq.",
             )
+    if recipe.transform not in _OF_FIXED_STEPS:
+        raise RecipeError(
+            f"--transform {recipe.transform} has no effect with the weights {network.name}: they "
+            f"are made for {network.steps} steps ({network.kind}) of a displacement.",
+            "Use diffeo, freeform, or weights of --model deq.",
+        )
     return FixedSteps(network, state.folds, limit)
 
 
@@ -140,12 +156,6 @@ def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
         RecipeError: If they do not exist or do not suit each other.
     """
     state: State = build(STATES, recipe.transform)
-    if recipe.transform not in _OF_FIXED_STEPS:
-        raise RecipeError(
-            f"--transform {recipe.transform} has no effect with the weights {network.name}: they "
-            f"are made for {network.steps} steps ({network.kind}) of a displacement.",
-            "Use diffeo, freeform, or weights of --model deq.",
-        )
     solver: FixedPointSolver = build(FIXED_POINTS, recipe.solver)
     if solver.vector and not state.vector:
         raise RecipeError(
