@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from regcli.commands.record import read_result, spare_result
-from regcli.errors import InputError
+from regcli.errors import InputError, RecipeError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.image import Image, Space
 from regcli.io import warps
@@ -37,6 +37,7 @@ def jacobian_files(
 
     Raises:
         InputError: If the transform is linear, or a file cannot be used.
+        RecipeError: If `total` is asked of a file without an affine.
     """
     spare_result(out)
     whole = path.is_dir() or path.suffix == ".json"
@@ -46,6 +47,11 @@ def jacobian_files(
         raise InputError(
             f"{path} is linear: its determinant is {determinant:.6g} everywhere.",
             "Give a deformable result.",
+        )
+    if total and not whole and torch.equal(warp.affine, torch.eye(4).to(warp.affine)):
+        raise RecipeError(
+            f"--total has no effect: {path} holds no affine.",
+            "Leave it out, or give a result folder or its composite.h5.",
         )
     inside = None if mask is None else _mask(mask, warp.space)
     with open_outputs(out, OUTPUTS, force=force) as folder:
