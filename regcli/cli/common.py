@@ -157,11 +157,26 @@ def make_recipe(
         config: TOML, or an earlier regcli.json.
         preset_name: Of recipe.PRESETS.
         flags: Recipe fields; None where the flag was not given.
+
+    Raises:
+        RecipeError: If the recipe cannot be, or nothing of the preset is left in it.
     """
-    recipe = RegisterRecipe()
-    values = preset(preset_name) if preset_name else {}
-    values = values | (read_recipe(config) if config else {})
-    return recipe.with_values(values | {k: v for k, v in flags.items() if v is not None})
+    preset_values = {} if preset_name is None else preset(preset_name)
+    config_values = read_recipe(config) if config else {}
+    if preset_values and preset_values.keys() <= config_values.keys():
+        fields = ", ".join(preset_values)
+        raise RecipeError(
+            f"--preset {preset_name} has no effect: {config} sets {fields} too, and wins.",
+            f"Leave --preset out, or take {fields} out of a copy of the recipe.",
+        )
+    given = {k: v for k, v in flags.items() if v is not None}
+    recipe = RegisterRecipe().with_values(config_values | given)
+    if not preset_values:
+        return recipe
+    try:
+        return RegisterRecipe().with_values(preset_values | config_values | given)
+    except RecipeError as error:  # it names a field, which nobody gave
+        raise RecipeError(f"--preset {preset_name}: {error.cause}", error.remedy) from error
 
 
 def parse_frame(text: str | None) -> int | str | None:
