@@ -179,6 +179,18 @@ def make_recipe(
         raise RecipeError(f"--preset {preset_name}: {error.cause}", error.remedy) from error
 
 
+def listed(flag: str, text: str | None) -> tuple[str, ...]:
+    """The names of "A,B"; none if the option was not given.
+
+    Raises:
+        RecipeError: If one is empty, as with an unset shell variable.
+    """
+    names = () if text is None else tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise RecipeError(f"{flag} '{text}' has an empty name.", "Give names, or leave it out.")
+    return names
+
+
 def parse_frame(text: str | None) -> int | str | None:
     """--frame: a number from 0, or "mean".
 

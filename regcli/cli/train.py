@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from regcli.cli.common import Verbosity, folder, option, print_paths, progress, weights_name
+from regcli.cli.common import (
+    Verbosity,
+    folder,
+    listed,
+    option,
+    print_paths,
+    progress,
+    weights_name,
+)
 from regcli.errors import RecipeError
 from regcli.registry import LEARNERS, parse
 
@@ -141,7 +149,7 @@ def train(
         plan=TrainPlan(**values),
         epochs=epochs or 0,
         synth=synth,
-        validation=tuple(filter(None, map(str.strip, (validation or "").split(",")))),
+        validation=listed("--validation", validation),
         resume=resume,
         max_time=max_time,
         threads=threads or 0,
