@@ -136,6 +136,8 @@ def train(
         "precision": precision,
     }
     values |= _defaults(model, of_dio)
+    _refuse_idle(warm_steps, {"--warm-lr": warm_lr}, "--warm-steps 0")
+    _refuse_idle(steps, {"--lr": lr, "--adjoint": adjoint, "--transform": transform}, "--steps 0")
     chosen = of_dio | {"steps": steps, "adjoint": adjoint}
     chosen["rate"] = None if lr is None else _positive("lr", lr)
     values |= {name: value for name, value in chosen.items() if value is not None}
@@ -179,6 +181,13 @@ def _defaults(model: str, of_dio: dict[str, Any]) -> dict[str, Any]:
     of_deq = model.partition(":")[0] == "deq"
     adjoint = "phantom:steps=2,rate=1" if of_deq else "unroll"
     return {"steps": 3000, "rate": 3e-4, "adjoint": adjoint, "warm_steps": 0}
+
+
+def _refuse_idle(steps: int | None, of_steps: dict[str, Any], none: str) -> None:
+    """Refuse options of steps of which there are to be none."""
+    for flag, value in of_steps.items():
+        if steps == 0 and value is not None:
+            raise RecipeError(f"{flag} has no effect with {none}.", "Leave one of them out.")
 
 
 def _positive(name: str, value: float) -> float:
