@@ -1,0 +1,300 @@
+"""Every option of --help acts, as it promises, or is refused: the tables name them all."""
+
+import ast
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import typer
+from phantoms import pair
+from registerflags import ACTS, BAR, EMPTY, LABELS, PLAIN, POINTS, REFUSED, Run
+from scans import write_pair, write_voxels
+from weightfiles import WIDE, write_steps, write_weights
+
+from regcli import pipeline
+from regcli.cli import main as cli
+from regcli.image import Space
+
+# Small, and aligned but for a deformation: a run takes a tenth of a second.
+SPACE = Space((13, 14, 15), torch.diag(torch.tensor([4.0, 4.4, 3.8, 1.0])).double())
+# Of other commands: the test that shows what an option does, "cli/info x": test_info.py, test_x.
+SHOWN = {
+    "regcli": {"--version": "cli/main version_is_one_line"},
+    "apply": {
+        "--transform": "cli/apply a_record_a_list_of_files_and_a_composite_do_the_same",
+        "--out": "cli/apply the_registered_image_comes_out_as_it_did_then",
+        "--inverse": "cli/apply points_keep_their_columns_and_say_so",
+        "--interp": "cli/every_flag apply_interpolates_and_takes_frames_as_asked",
+        "--reference": "cli/apply a_reference_decides_the_grid",
+        "--points-space": "commands/apply points_of_every_space_go_the_same_way",
+        "--frame": "cli/every_flag apply_interpolates_and_takes_frames_as_asked",
+        "--allow-geometry-mismatch": "cli/apply another_geometry_is_refused_unless_allowed",
+        "--force": "cli/apply inputs_and_results_are_never_written_over",
+        "--json": "cli/apply json_says_what_became_of_every_input",
+        "--quiet": "cli/apply json_says_what_became_of_every_input",
+    },
+    "jacobian": {
+        "--out": "cli/jacobian a_result_folder_gives_the_numbers_of_its_report",
+        "--mask": "cli/jacobian a_mask_is_where_numbers_are_taken",
+        "--total": "cli/jacobian total_multiplies_by_the_affine",
+        "--force": "cli/every_flag jacobian_replaces_by_force_and_says_nothing_if_asked",
+        "--json": "cli/jacobian a_result_folder_gives_the_numbers_of_its_report",
+        "--quiet": "cli/every_flag jacobian_replaces_by_force_and_says_nothing_if_asked",
+    },
+    "features": {
+        "--out": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
+        "--weights": "cli/every_flag features_are_asked_for_as_they_are_given",
+        "--frame": "cli/features a_frame_of_a_4d_image_is_taken",
+        "--device": "cli/every_flag features_are_asked_for_as_they_are_given",
+        "--threads": "cli/every_flag features_are_asked_for_as_they_are_given",
+        "--force": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
+        "--json": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
+        "--quiet": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
+    },
+    "train": {
+        "--out": "cli/train label_maps_alone_give_weights_a_card_a_log_and_a_picture",
+        "--synth": "cli/train label_maps_alone_give_weights_a_card_a_log_and_a_picture",
+        "--model": "cli/steps baselines_are_trained_by_the_same_command",
+        "--start": "cli/train training_begins_with_other_weights_if_asked_to",
+        "--resume": "cli/train a_run_that_was_killed_goes_on_as_if_it_had_not_been",
+        "--max-time": "cli/steps steps_are_trained_resumed_and_registered_with",
+        "--quiet": "cli/every_flag training_is_told_of_unless_it_is_to_be_quiet",
+        "--no-progress": "cli/every_flag training_is_told_of_unless_it_is_to_be_quiet",
+    },
+    "info": {"--json": "cli/info json_describes_every_file"},
+    "weights list": {"--json": "cli/weights list_names_what_there_is"},
+    "weights show": {"--json": "cli/weights show_prints_the_card_and_the_header"},
+}
+# Of `train`: what is given, and the part of the job that it decides.
+PLANNED = {
+    "--network": ("lku", "plan.network", "lku"),
+    "--spacing": ("3", "plan.spacing_mm", 3.0),
+    "--shape": ("33x17x17", "plan.shape", (33, 17, 17)),
+    "--validation": ("s1, s2", "validation", ("s1", "s2")),
+    "--transform": ("freeform", "plan.transform", "freeform"),
+    "--adjoint": ("jfb", "plan.adjoint", "jfb"),
+    "--warm-steps": ("5", "plan.warm_steps", 5),
+    "--steps": ("5", "plan.steps", 5),
+    "--epochs": ("5", "epochs", 5),
+    "--batch": ("5", "plan.batch", 5),
+    "--warm-lr": (".5", "plan.warm_rate", 0.5),
+    "--lr": (".5", "plan.rate", 0.5),
+    "--validate-every": ("5", "plan.validate_every", 5),
+    "--seed": ("5", "plan.seed", 5),
+    "--device": ("cpu", "plan.device", "cpu"),
+    "--precision": ("bf16", "plan.precision", "bf16"),
+    "--threads": ("5", "threads", 5),
+    "--deterministic": (None, "deterministic", True),
+}
+TYPERS = {"--install-completion", "--show-completion"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """What the tables name in braces."""
+    folder = tmp_path_factory.mktemp("every flag")
+    scans = write_pair(folder, pair(SPACE, linear=False))
+    names = {key: value for key, value in vars(scans).items() if key != "truth"}
+    image = scans.truth.moving
+    near = torch.zeros(SPACE.shape)
+    near[:6] = 1
+    names["mask"] = write_voxels(folder / "mask.nii.gz", near, image)
+    names["half"] = write_voxels(folder / "half.nii.gz", 1 - 0.99 * near, image, "float32")
+    moving = nib.load(scans.moving)
+    frames = np.stack([np.asarray(moving.dataobj), np.asarray(nib.load(scans.fixed).dataobj)], -1)
+    names["frames"] = folder / "frames.nii.gz"
+    nib.save(nib.Nifti1Image(frames, moving.affine), names["frames"])
+    names["toml"] = folder / "recipe.toml"
+    names["toml"].write_text('transform = "freeform"\n')
+    names["slicer"] = folder / "points.fcsv"
+    names["slicer"].write_text("# CoordinateSystem = LPS\n# columns = id,x,y,z\n1,1,2,3\n")
+    names["dio"] = write_weights(folder / "mine.safetensors", spacing_mm=8.0, volumes=WIDE)
+    for kind in ("deq", "unroll"):
+        path = folder / f"{kind}.safetensors"
+        names["steps" if kind == "deq" else kind] = write_steps(
+            path, model=kind, spacing_mm=8.0, levels=1
+        )
+    return names
+
+
+@pytest.fixture(scope="module")
+def earlier():
+    """Runs that others are compared with, by what they were given."""
+    return {}
+
+
+@pytest.fixture
+def register(run, files, earlier, tmp_path_factory, monkeypatch):
+    """register("--seed", "5") registers the pair into a folder of its own."""
+    check, seen = pipeline.check_pair, []
+
+    def watched(*arguments):
+        seen.append(torch.get_deterministic_debug_mode())
+        return check(*arguments)
+
+    monkeypatch.setattr(pipeline, "check_pair", watched)
+    stub = "regcli.commands.sweep.draw_tradeoff"  # takes longer than all else
+    monkeypatch.setattr(stub, lambda record, path: path.write_bytes(b"PNG"))
+
+    def command(*arguments):
+        tmp = tmp_path_factory.mktemp("run")
+        names = files | {"tmp": tmp, "done": tmp / "done"}
+        if PLAIN in earlier:
+            done = earlier[PLAIN].out
+            names |= {"record": done / "regcli.json", "warp": done / "composite.h5"}
+            if "{done}" in arguments:
+                shutil.copytree(done, names["done"])
+        filled = [str(part).format_map(names) for part in arguments]
+        moving = files["frames" if {"--frame", PLAIN[0]} <= set(filled) else "moving"]
+        told = run("register", files["fixed"], moving, "-o", tmp / "out", *filled)
+        return Run(told, tmp / "out", seen[-1] if seen else 0)
+
+    if PLAIN not in earlier:
+        earlier[PLAIN] = command(*PLAIN)
+    return command
+
+
+@pytest.mark.parametrize("option", ACTS)
+def test_an_option_of_register_acts_as_it_promises(register, earlier, option, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: option == "--no-progress")
+    arguments, promised, *given = ACTS[option]
+    without = tuple(given[0]) if given else PLAIN
+    for words in (without, (*without, *arguments)):
+        if words not in earlier:
+            earlier[words] = register(*words)
+    assert promised(earlier[without], earlier[*without, *arguments])
+
+
+@pytest.mark.parametrize("options", REFUSED)
+def test_what_would_have_no_effect_is_refused_and_named(register, options):
+    words = options.replace("LABELS", " ".join(LABELS)).replace("POINTS", " ".join(POINTS)).split()
+    ended = register(*words)
+    assert ended.told.fails(2, words[0])
+    assert not ended.out.exists()
+
+
+@pytest.mark.parametrize("option", EMPTY)
+def test_an_option_without_a_value_is_not_overlooked(register, option):
+    assert register(option, "").told.fails(2)
+
+
+def _options(command, path=()):
+    """(command, option) of every option of a command and those below it."""
+    for option in command.params:
+        if option.param_type_name == "option":
+            yield " ".join(path) or "regcli", max(option.opts, key=len)
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _options(below, (*path, name))
+
+
+def test_the_tables_name_every_option_of_every_command():
+    shown = SHOWN | {"register": ACTS, "train": SHOWN["train"] | PLANNED}
+    named = {(command, option) for command, options in shown.items() for option in options}
+    found = set(_options(typer.main.get_command(cli.app)))
+    assert {(command, name) for command, name in found if name not in TYPERS} == named
+
+
+@pytest.mark.parametrize(
+    "place", sorted({place for own in SHOWN.values() for place in own.values()})
+)
+def test_what_the_tables_refer_to_is_there(place):
+    file, name = place.split()
+    folder, subject = file.split("/")
+    path = Path(__file__).parents[1] / folder / f"test_{subject}.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert f"test_{name}" in {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
+
+
+@pytest.fixture
+def planned(run, monkeypatch):
+    """planned("--seed", 5) is the job of `regcli train` with that."""
+    jobs = []
+
+    def train_files(job, progress, tell):
+        jobs.append(job)
+        tell("step 1")
+        progress("pairs", 0.5)
+        return job.run / "best.safetensors"
+
+    monkeypatch.setattr("regcli.train.run.train_files", train_files)
+
+    def command(*options):
+        told = run("train", "data", "-o", "run", *options)
+        assert told.code == 0, told.err
+        return jobs[-1], told
+
+    return command
+
+
+@pytest.mark.parametrize("option", PLANNED)
+def test_an_option_of_train_decides_what_is_trained(planned, option):
+    value, path, wanted = PLANNED[option]
+    plain, job = planned()[0], planned(option, *([] if value is None else [value]))[0]
+    for part in path.split("."):
+        plain, job = getattr(plain, part), getattr(job, part)
+    assert job == wanted != plain
+
+
+def test_training_is_told_of_unless_it_is_to_be_quiet(planned, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    assert "step 1" in planned()[1].err
+    assert planned("-q")[1].err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert BAR in planned()[1].err
+    assert BAR not in planned("--no-progress")[1].err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--warm-lr .1 --warm-steps 0",
+        *(f"--{what} --steps 0" for what in ("lr .1", "adjoint jfb", "transform freeform")),
+        *(f"--{what} --model deq" for what in ("network unet", "transform diffeo", "warm-lr .1")),
+        "--warm-steps 9 --model deq",
+        "--steps 9 --epochs 9",
+    ],
+)
+def test_what_a_training_would_ignore_is_refused_and_named(run, tmp_path, options):
+    words = options.split()
+    assert run("train", tmp_path, "-o", tmp_path / "run", *words).fails(2, words[0])
+
+
+def test_features_are_asked_for_as_they_are_given(run, monkeypatch):
+    jobs = []
+
+    def features_files(job, progress):
+        jobs.append(job)
+        return {"outputs": {}}
+
+    monkeypatch.setattr("regcli.commands.features.features_files", features_files)
+    given = ("--weights", "w.safetensors", "--device", "cuda:1", "--threads", 3)
+    run("features", "image.nii.gz", "-o", "f", "-q", *given)
+    assert (jobs[0].weights, jobs[0].device, jobs[0].threads) == ("w.safetensors", "cuda:1", 3)
+
+
+def test_apply_interpolates_and_takes_frames_as_asked(run, register, earlier, files, tmp_path):
+    frames = ("apply", "-t", earlier[PLAIN].out, files["frames"], "-q")
+    cases = {"linear": 0, "nearest": 0, "second": 1}
+    images = {}
+    for name, frame in cases.items():
+        options = ("--frame", frame, "--interp", "nearest" if name == "nearest" else "linear")
+        assert run(*frames, *options, "-o", tmp_path / name).code == 0
+        images[name] = nib.load(tmp_path / name / "frames.nii.gz").get_fdata()
+    assert (images["linear"] == earlier[PLAIN].warped).all()
+    assert (images["nearest"] != images["linear"]).any()
+    assert (images["second"] != images["linear"]).any()
+
+
+def test_jacobian_replaces_by_force_and_says_nothing_if_asked(run, register, earlier, tmp_path):
+    command = ("jacobian", earlier[PLAIN].out, "-o", tmp_path / "j")
+    assert "folds" in run(*command).err
+    assert run(*command).fails(4, "--force")
+    told = run(*command, "--force", "-q")
+    assert (told.code, told.err) == (0, "")
+    warp = ("jacobian", earlier[PLAIN].out / "warp.nii.gz", "-o", tmp_path / "k")
+    assert run(*warp, "--total").fails(2, "--total")
