@@ -1,3 +1,7 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import phantoms
 import pytest
 import torch
@@ -100,9 +104,7 @@ def test_the_map_is_stiff_where_the_user_wants_it(space):
 
 
 # every family that can be restricted, on some grid
-FAMILIES = dict(
-    zip(SPACES, ("diffeo", "freeform", "svf", "bspline", "freeform", "diffeo"), strict=True)
-)
+FAMILIES = ("diffeo", "freeform", "svf", "bspline", "freeform", "diffeo")
 
 
 def test_displacements_lie_along_the_axes_of_the_file_that_are_free(space, request):
@@ -138,3 +140,16 @@ def test_the_axes_are_those_of_the_file_however_it_is_stored():
     assert stored.codes == "ASR"
     assert float(u[1]) > 0.3  # mm, to the front
     assert max(float(u[0]), float(u[2])) < 1e-4
+
+
+def test_a_regularizer_of_ones_own_acts(monkeypatch):
+    """The one in examples/, which prices motion; the path is that of `python -m regcli` there."""
+    monkeypatch.chdir(Path(__file__).parents[1] / "examples")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    pair = phantoms.pair(SPACES["odd"], linear=False)
+
+    def motion(own):
+        recipe = replace(QUICK, init="none", regularizer=("diffusion", *own))
+        return float(register(pair.fixed, pair.moving, recipe).warp.displacement.abs().mean())
+
+    assert motion(("small_motion:SmallMotion:weight=0.1",)) < 0.7 * motion(())
