@@ -21,12 +21,14 @@ class Given:
             map, which what is found then comes before; None for what the recipe says.
         prompts: What drives the registration too.
         rigidity: A factor of the regularization, (1, I, J, K) on the fixed grid; None for one.
+        aligned: Whether the moving image lies where a first map took it: see `carried`.
     """
 
     masks: Masks = field(default_factory=Masks)
     initial: Tensor | Warp | None = None
     prompts: Prompts | None = None
     rigidity: Tensor | None = None
+    aligned: bool = False
 
     def swapped(self) -> "Given":
         """The same where the fixed image is called moving and the moving one fixed.
@@ -72,6 +74,7 @@ def carried(start: Warp, fixed: Image, moving: Image, given: Given) -> tuple[Ima
         if points is not None:
             points = points[0], start.undo(start.inverse()[0], points[1])
         prompts = Prompts(labels, points)
-    moved = start.apply(moving, fixed.space, "nearest" if moving.labels else "linear")
+    # interpolated twice in all: by splines first, or what is compared would be blurred
+    moved = start.apply(moving, fixed.space, "nearest" if moving.labels else "cubic")
     masks = Masks(given.masks.fixed, None if bool((mask == 1).all()) else mask)
-    return moved, replace(given, masks=masks, initial=None, prompts=prompts)
+    return moved, replace(given, masks=masks, initial=None, prompts=prompts, aligned=True)

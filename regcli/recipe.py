@@ -160,8 +160,11 @@ class RegisterRecipe:
         text = "x".join(map(str, self.restrict))
         if self.restrict and (len(self.restrict) != 3 or not set(self.restrict) <= {0, 1}):
             raise RecipeError(
-                f"--restrict {text} is not 0 or 1 for each of three axes.", "Write it like 1x1x0."
+                f"--restrict {text} is not 0 or 1 for each of three axes.",
+                "Write it like 1x1x0; 2-D images have three axes, too.",
             )
+        if self.restrict == (1, 1, 1):
+            raise RecipeError("--restrict 1x1x1 leaves every axis free.", "Leave it out.")
         if self.restrict == (0, 0, 0):
             raise RecipeError("--restrict 0x0x0 leaves nothing to do.", "Leave an axis free.")
         if self.family == "geodesic":
@@ -250,7 +253,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def numbers(option: str, text: str) -> tuple[int, ...]:
+def numbers(option: str, text: str, like: str = "100x50x20") -> tuple[int, ...]:
     """The numbers of "100x50x20".
 
     Raises:
@@ -260,7 +263,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.lower().split("x"))
     except ValueError as error:
         raise RecipeError(
-            f"--{option} '{text}' is not a list of numbers.", "Write it like 100x50x20."
+            f"--{option} '{text}' is not a list of numbers.", f"Write it like {like}."
         ) from error
 
 

@@ -174,10 +174,13 @@ def _imported(name: str, table: Table) -> Any:
         ) from error
     base = getattr(importlib.import_module("regcli.energy.base"), kind)
     if not (isinstance(found, type) and issubclass(found, base) and is_dataclass(found)):
+        what = "does not exist" if found is None else f"is no dataclass that extends {kind}"
         raise RecipeError(
-            f"'{name}' is not a dataclass that extends regcli.energy.base.{kind}.",
-            "See README.md on classes of your own.",
+            f"'{name}' {what}.",
+            f"Extend regcli.energy.base.{kind} as examples/small_motion.py does.",
         )
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise RecipeError(f"'{name}' has no {', '.join(missing)}.", f"See {kind} in regcli.energy.")
     return found
 
 

@@ -157,6 +157,7 @@ def test_zero_is_a_number_where_it_means_something(spec, remedy):
 
 OWN = """
 from dataclasses import dataclass
+from regcli.energy.base import Regularizer
 from regcli.energy.intensity import SSD
 from regcli.energy.regularizers import Diffusion
 
@@ -170,6 +171,10 @@ class Twice(Diffusion):
 @dataclass(frozen=True)
 class Own(SSD):
     weight: float = 3.0
+
+@dataclass(frozen=True)
+class Half(Regularizer):
+    weight: float = 1.0
 
 nothing = 3
 """
@@ -195,11 +200,12 @@ def test_classes_of_users_are_built_from_the_current_folder(own):
 @pytest.mark.parametrize(
     ("table", "spec", "cause"),
     [
-        ("SIMILARITIES", "of_a_user:Twice", "not a dataclass that extends"),
-        ("REGULARIZERS", "of_a_user:nothing", "not a dataclass that extends"),
-        ("REGULARIZERS", "of_a_user:Missing", "not a dataclass that extends"),
+        ("SIMILARITIES", "of_a_user:Twice", "is no dataclass that extends Similarity"),
+        ("REGULARIZERS", "of_a_user:nothing", "is no dataclass that extends"),
+        ("REGULARIZERS", "of_a_user:Missing", "does not exist"),
         ("REGULARIZERS", "of_a_user:Twice:size=1", "no option 'size'"),
         ("REGULARIZERS", "of_a_user:Twice:weight=x", "'x' is not a number"),
+        ("REGULARIZERS", "of_a_user:Half", "has no penalty"),
         ("REGULARIZERS", "nowhere_at_all:Twice", "ModuleNotFoundError"),
         ("REGULARIZERS", "broken_by_a_user:Twice", "ZeroDivisionError"),
         ("TRANSFORMS", "of_a_user:Twice", "'of_a_user' is not known"),

@@ -230,7 +230,7 @@ def register(
         "metric": None if metric is None else tuple(metric),
         "regularizer": None if regularizer is None else tuple(regularizer),
         "smoothness": smoothness,
-        "restrict": None if restrict is None else recipes.numbers("restrict", restrict),
+        "restrict": None if restrict is None else recipes.numbers("restrict", restrict, "1x1x0"),
         "iterations": None if iterations is None else recipes.numbers("iterations", iterations),
         "levels": None if levels is None else recipes.numbers("levels", levels),
         "tol": tol,

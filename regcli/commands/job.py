@@ -127,7 +127,7 @@ class Inputs:
     labels: tuple[Image, Image] | None
     points: tuple[Points, Points] | None
     initial: Tensor | Warp | None
-    rigidity: Tensor | None
+    rigidity: ImageFile | None
 
     def prompts(self, recipe: RegisterRecipe) -> Prompts | None:
         """What drives the registration besides the images, if the recipe wants that."""
@@ -286,12 +286,11 @@ def _initial(path: Path) -> Tensor | Warp:
     return warp.affine if warp.displacement is None else warp
 
 
-def _rigidity(path: Path | None, image: ImageFile) -> Tensor | None:
+def _rigidity(path: Path | None, image: ImageFile) -> ImageFile | None:
     if path is None:
         return None
-    factor = _mask(path, image)
-    assert factor is not None
-    least, most = float(factor.min()), float(factor.max())
+    factor = _on_grid_of(path, image)
+    least, most = float(factor.image.data.min()), float(factor.image.data.max())
     if not 0 < least <= most < math.inf:
         raise InputError(
             f"{path}: a factor of the regularization must be above 0 everywhere; these go from "
@@ -302,15 +301,17 @@ def _rigidity(path: Path | None, image: ImageFile) -> Tensor | None:
 
 
 def _mask(path: Path | None, image: ImageFile) -> Tensor | None:
-    if path is None:
-        return None
-    mask = read_image(path, constant=True).image
-    if not mask.space.agrees(image.image.space, tolerance_mm=0.1):
+    return None if path is None else _on_grid_of(path, image).image.data
+
+
+def _on_grid_of(path: Path, image: ImageFile) -> ImageFile:
+    found = read_image(path, constant=True)
+    if not found.image.space.agrees(image.image.space, tolerance_mm=0.1):
         raise InputError(
             f"{path} is not on the grid of {image.path}.",
-            "Give a mask with the image's shape and header.",
+            "Give one with the image's shape and header.",
         )
-    return mask.data
+    return found
 
 
 def _check_inside(path: Path, points: Tensor, image: ImageFile) -> None:

@@ -69,7 +69,7 @@ def register_files(
                 masks=inputs.masks,
                 initial=inputs.initial,
                 prompts=inputs.prompts(job.recipe),
-                rigidity=inputs.rigidity,
+                rigidity=None if inputs.rigidity is None else inputs.rigidity.image.data,
                 watch=Watch(progress, deadline),
             )
             progress("write", 0.0)

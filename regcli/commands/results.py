@@ -46,9 +46,11 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
     """
     fixed, moving = inputs.fixed.image, inputs.moving.image
     eye = torch.eye(4, dtype=torch.float64)
+    linear = Warp(fixed.space, result.linear)
     stages = {
         "before": Warp(fixed.space, eye),
-        "linear": Warp(fixed.space, result.linear),
+        # where deforming began, and what must not get worse
+        "linear": inputs.initial if isinstance(inputs.initial, Warp) else linear,
         "after": result.warp,
     }
     mask = foreground(fixed) if inputs.masks.fixed is None else inputs.masks.fixed[0] > 0
@@ -64,6 +66,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "threads": torch.get_num_threads(),
         "fixed": describe_file(inputs.fixed),
         "moving": describe_file(inputs.moving),
+        "smoothness_map": describe_file(inputs.rigidity) if inputs.rigidity else None,
         "weights": None
         if result.weights is None
         else dict(zip(("name", "sha256"), result.weights, strict=True)),

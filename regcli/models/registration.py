@@ -96,6 +96,8 @@ class Registration:
         dense: Whether the moving image is first carried onto the fixed grid, through the affine:
             descriptors of both then see the same voxels along the same axes.
         even: Whether both images come onto the levels' grids in the same way.
+        wary: Whether a level starts from the identity if that is better than what the coarser ones
+            found: where images are aligned well already, these may know less.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Registration:
     levels: tuple[Level, ...]
     dense: bool = True
     even: bool = False
+    wary: bool = False
 
     def run(
         self,
@@ -157,6 +160,9 @@ class Registration:
                 pair = replace(pair, features=(one, other), gain=features[0].gain(space))
             problem = self.force.problem(pair, self.transform)
             done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
+            if self.wary and number:
+                still = self.transform.identity(space, pair.fixed.device)
+                y = min((still, y), key=lambda y: float(problem.evaluate(y)[0]))
             going = watch.steps(self.name, done, share)
             solution = level.solver.run(problem, y, going)
             y = solution.y
