@@ -1,6 +1,5 @@
 """register: two images and a recipe in, one Warp out; the stages in the order they happen."""
 
-import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,18 +9,14 @@ from torch import Tensor
 
 from regcli.check import Masks, check_pair, check_ranges
 from regcli.choice import candidate, features, settled, steps
-from regcli.energy.base import Similarity
-from regcli.energy.information import MI
-from regcli.errors import InputError, RecipeError
+from regcli.errors import RecipeError
+from regcli.follow import follow
 from regcli.given import Given, carried
 from regcli.image import Box, Image, Space, rearrange
 from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
-from regcli.models.contrast import SAME_CONTRAST, local_correlation
-from regcli.models.equilibrium import Diagnosis, EquilibriumRegistration, FixedSteps
-from regcli.models.halfway import mean_affine, meeting
-from regcli.models.iterative import Iterative
-from regcli.models.linear import align, start
+from regcli.models.equilibrium import Diagnosis
+from regcli.models.halfway import meeting
 from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import check_symmetric, deformable, is_symmetric, refinement
 from regcli.models.prompts import Prompts
@@ -30,17 +25,12 @@ from regcli.models.registration import Trace, Watch, region
 from regcli.ops.field import exponentiate
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
-from regcli.registry import FOLDLESS, LINEAR, SIMILARITIES, build
+from regcli.registry import FOLDLESS, LINEAR
+from regcli.stages import Found, both_ways, free_axes, linear_stage, metrics, on_grid
 from regcli.transforms.dense import Compositional
 from regcli.transforms.geodesic import Geodesic
 from regcli.transforms.unfold import unfolded
 from regcli.warp import Interpolation, Warp
-
-# What --metric auto stands for. When it was chosen, on four T1 pairs of the benchmark at 2 mm, lncc
-# with mind scored 0.742 Dice and lncc alone 0.736; on two T1-T2 pairs mind scored 0.684, and mi at
-# the best of four weights about 0.62. MI and the defaults of lncc have changed since.
-SAME = ("lncc", "mind:weight=0.3")
-CROSS = ("mind",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +114,7 @@ def _register(
     fixed: Image, moving: Image, recipe: RegisterRecipe, given: Given, watch: Watch
 ) -> Result:
     check_pair(fixed, moving, given.masks, recipe.init)
-    _free_axes(recipe, fixed.space)
+    free_axes(recipe, fixed.space)
     points = given.prompts is not None and given.prompts.points is not None
     start = isinstance(given.initial, Warp)
     check_symmetric(recipe, points, given.rigidity is not None, start)
@@ -157,21 +147,6 @@ def _register(
     )
 
 
-@dataclass(eq=False)
-class _Found:
-    """The map so far; displacement in RAS mm on `space`, the fixed image's; None while linear."""
-
-    affine: Tensor
-    metrics: tuple[str, ...]
-    traces: list[Trace]
-    seconds: dict[str, float]
-    space: Space
-    displacement: Tensor | None = None
-    weights: tuple[str, str] | None = None
-    diagnosis: Diagnosis | None = None
-    warnings: list[str] = field(default_factory=list)
-
-
 def _solve(
     fixed: Image,
     moving: Image,
@@ -179,7 +154,7 @@ def _solve(
     given: Given,
     watch: Watch,
     notes: list[str],
-) -> _Found:
+) -> Found:
     """From the images, or from the fixed image and the moving one as a first map carries it."""
     start = given.initial
     if not isinstance(start, Warp):
@@ -219,7 +194,7 @@ def _solve_from_images(
     given: Given,
     watch: Watch,
     notes: list[str],
-) -> _Found:
+) -> Found:
     masks, prompts = given.masks, given.prompts
     # first: weights may be missing or damaged
     by_steps = steps(recipe, fixed.space) if recipe.model == "deq" else None
@@ -234,13 +209,13 @@ def _solve_from_images(
         f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
     )
     family = recipe.transform if recipe.transform in LINEAR else "affine"
-    affine, traces = _linear(fixed_ready, moving_ready, recipe, family, given, watch, notes)
+    affine, traces = linear_stage(fixed_ready, moving_ready, recipe, family, given, watch, notes)
     middle = None
     if is_symmetric(recipe):
-        affine = _both_ways(fixed_ready, moving_ready, recipe, given, watch, affine, traces)
+        affine = both_ways(fixed_ready, moving_ready, recipe, given, watch, affine, traces)
         middle = meeting(fixed_ready, moving_ready, affine)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
-    found = _Found(affine, recipe.metric, traces, seconds, fixed.space)
+    found = Found(affine, recipe.metric, traces, seconds, fixed.space)
     if recipe.transform in LINEAR and network is None:
         return found
     clock, home = time.monotonic(), fixed_ready.space
@@ -250,7 +225,7 @@ def _solve_from_images(
         box, affine = Box(middle.space, (0, 0, 0), middle.space.shape), torch.eye(4).double()
     inner = fixed_ready.cropped(box)
     if by_steps:
-        _follow(by_steps, inner, moving_ready, box, recipe, watch, notes, found)
+        follow(by_steps, inner, moving_ready, box, recipe, watch, notes, found)
         seconds["solve"] = time.monotonic() - clock
         return found
     pair = None
@@ -265,14 +240,14 @@ def _solve_from_images(
         y, _, more = registration.run(inner, moving_ready, affine, watch, pair, prompts)
         found.affine = affine @ y
     else:
-        found.metrics, similarities = _metrics(fixed_ready, moving_ready, recipe, affine, notes)
+        found.metrics, similarities = metrics(fixed_ready, moving_ready, recipe, affine, notes)
         smoothness = 1.0 if network is None or pair is None else network.smoothness
         rigidity = None
         if given.rigidity is not None:
             space = fixed_ready.space
             factor = rearrange(given.rigidity.to(torch.float32), fixed.space, space)
             rigidity = Prepared(space, factor[None].to(device))
-        axes = _free_axes(recipe, fixed.space)
+        axes = free_axes(recipe, fixed.space)
         registration = deformable(recipe, similarities, fixed_ready, smoothness, rigidity, axes)
         registration = replace(registration, wary=given.aligned)
         y, space, more = registration.run(inner, moving_ready, affine, watch, pair, prompts)
@@ -283,67 +258,10 @@ def _solve_from_images(
         else:
             v = registration.transform.resize(y, space, middle.space)
             y = unfolded(exponentiate(middle.back(v, home)))
-        found.displacement = _on_grid(y, home, fixed.space)
+        found.displacement = on_grid(y, home, fixed.space)
     found.traces += more
     seconds["solve"] = time.monotonic() - clock
     return found
-
-
-def _follow(
-    registration: EquilibriumRegistration | FixedSteps,
-    fixed: Prepared,
-    moving: Prepared,
-    box: Box,
-    recipe: RegisterRecipe,
-    watch: Watch,
-    notes: list[str],
-    found: _Found,
-) -> None:
-    """Follow a network's steps and put what they lead to into `found`."""
-    network = registration.network
-    network.net.to(fixed.data.device)
-    y, space, traces = registration.run(fixed, moving, found.affine, watch)
-    u = registration.extended(y, space, box)
-    found.displacement = _on_grid(u, box.space, found.space)
-    found.traces += traces
-    rho = local_correlation(fixed, moving, found.affine)
-    if rho <= SAME_CONTRAST:
-        found.warnings.append(
-            f"The mean local correlation is {rho:.2f} after the linear stage: different contrasts, "
-            "which networks of steps do not know. Consider --model dio."
-        )
-    found.metrics = SAME if rho > SAME_CONTRAST else CROSS
-    found.weights = (network.name, network.sha256)
-    notes.append(f"Model deq, weights {network.name}: {_steps_in_words(network, traces)}.")
-    if fixed.weight is not None or moving.weight is not None:
-        notes.append("Masks count in the linear stage alone: a network of steps has no loss.")
-    cut = traces[-1].solution.stopped == "time"
-    if recipe.diagnose and isinstance(registration, EquilibriumRegistration):
-        if cut:
-            found.warnings.append("No diagnosis: the time limit ended the steps.")
-        else:
-            found.diagnosis = registration.diagnose(fixed, moving, found.affine, y, watch)
-    if traces[-1].solution.stopped == "diverged":
-        found.warnings.append("The steps diverged; the map is the best that was met before.")
-
-
-def _steps_in_words(network: Iterative, traces: list[Trace]) -> str:
-    """What a network of steps did on the last level that it came to."""
-    last, level = traces[-1].solution, traces[-1].level
-    if network.kind != "deq":
-        return f"{last.steps} steps a level of a network made for {network.steps} ({network.kind})"
-    ends = {
-        "converged": "an equilibrium",
-        "plateau": "close to an equilibrium, nearer than which it does not come",
-        "diverged": "as near to an equilibrium as it came before diverging",
-        "steps": "no equilibrium within the limit",
-        "time": "no equilibrium within the time limit",
-    }
-    return (
-        f"{ends[last.stopped]} after {last.steps} steps on level {level + 1} of {network.levels}, "
-        f"where a further step is {last.energy:.3f} voxels of "
-        f"{network.spacing_mm * 2 ** (network.levels - 1 - level):g} mm"
-    )
 
 
 def interpolation_of(image: Image, asked: str) -> Interpolation:
@@ -351,91 +269,3 @@ def interpolation_of(image: Image, asked: str) -> Interpolation:
     if asked in ("linear", "nearest", "label", "cubic"):
         return asked
     return "label" if image.labels else "linear"
-
-
-def _linear(
-    fixed: Prepared,
-    moving: Prepared,
-    recipe: RegisterRecipe,
-    family: str,
-    given: Given,
-    watch: Watch,
-    notes: list[str],
-) -> tuple[Tensor, list[Trace]]:
-    if given.aligned and recipe.transform not in LINEAR:
-        return torch.eye(4, dtype=torch.float64), []
-    if recipe.init == "none":
-        notes.append("No linear stage: the images count as aligned in world space.")
-        return torch.eye(4, dtype=torch.float64), []
-    similarity = MI(weight=1.0)
-    if recipe.transform in LINEAR and recipe.metric != ("auto",):
-        similarity = build(SIMILARITIES, recipe.metric[0])
-    initial, prompts = given.initial, given.prompts
-    assert not isinstance(initial, Warp)
-    if initial is None and prompts is not None and recipe.init == "auto":
-        initial = prompts.rigid()
-        if initial is not None:
-            notes.append("The linear stage started from the points and labels given.")
-    if given.aligned:
-        initial = torch.eye(4, dtype=torch.float64)
-    if initial is None:
-        best = start(fixed, moving, MI(weight=1.0), recipe.init, watch)
-        notes.append(f"The linear stage started from: {best.name}.")
-        initial = best.matrix
-    return align(fixed, moving, similarity, family, initial, watch, prompts)
-
-
-def _both_ways(
-    fixed: Prepared,
-    moving: Prepared,
-    recipe: RegisterRecipe,
-    given: Given,
-    watch: Watch,
-    there: Tensor,
-    traces: list[Trace],
-) -> Tensor:
-    """An affine that is the inverse of what the swapped images would get."""
-    if recipe.init == "none":
-        return there
-    back, more = _linear(moving, fixed, recipe, "affine", given.swapped(), watch, [])
-    ends = (run[-1].solution.energy / math.prod(run[-1].shape) for run in (traces, more))
-    better = next(ends) <= next(ends)
-    traces += more
-    return mean_affine(there, back, fixed.space, better)
-
-
-def _metrics(
-    fixed: Prepared, moving: Prepared, recipe: RegisterRecipe, affine: Tensor, notes: list[str]
-) -> tuple[tuple[str, ...], tuple[Similarity, ...]]:
-    specs = recipe.metric
-    if specs == ("auto",):
-        rho = local_correlation(fixed, moving, affine)
-        specs = SAME if rho > SAME_CONTRAST else CROSS
-        kind = "the same contrast" if specs == SAME else "different contrasts"
-        notes.append(
-            f"Metric {' + '.join(specs)}: mean local correlation {rho:.2f} before deforming "
-            f"means {kind} (limit {SAME_CONTRAST:g})."
-        )
-    return specs, tuple(build(SIMILARITIES, spec) for spec in specs)
-
-
-def _free_axes(recipe: RegisterRecipe, space: Space) -> tuple[bool, bool, bool]:
-    """Axes of the canonical fixed grid along which displacements may be.
-
-    Raises:
-        InputError: If the recipe leaves none of those that have voxels.
-    """
-    if not recipe.restrict:
-        return True, True, True
-    if not any(a and b for a, b in zip(recipe.restrict, space.solid, strict=True)):
-        raise InputError(
-            "--restrict leaves no axis of the fixed image that has more than one voxel.",
-            "The axes are those of the file, as regcli info shows them.",
-        )
-    i, j, k = (bool(recipe.restrict[axis]) for axis in space.axes_of(space.canonical())[0])
-    return i, j, k
-
-
-def _on_grid(y: Tensor, canonical: Space, space: Space) -> Tensor:
-    """Voxel displacements on the canonical grid as mm on the image's own: (1, 3, I, J, K)."""
-    return rearrange(canonical.vectors_to_world(y.cpu()), canonical, space)

@@ -16,6 +16,8 @@ transforms energy nets solve warp
 models io evaluate
 check choice machine
 given
+stages
+follow
 pipeline featuremaps
 commands
 train batch

@@ -12,9 +12,10 @@ from regcli.errors import InputError
 from regcli.image import Image, Space, transform_points
 from regcli.models.registration import Watch
 from regcli.ops.jacobian import digital_determinants
-from regcli.pipeline import CROSS, SAME, register
+from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
 from regcli.registry import FOLDLESS
+from regcli.stages import CROSS, SAME
 from regcli.warp import Warp
 
 HEAD = Space((26, 28, 24), torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0])).double())

@@ -28,8 +28,9 @@ from regcli.models.registration import Trace
 from regcli.ops.field import lengths
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.ops.memory import release
-from regcli.pipeline import CROSS, Result
+from regcli.pipeline import Result
 from regcli.registry import FOLDLESS
+from regcli.stages import CROSS
 from regcli.warp import Warp
 
 _REPORT = "Report this, with the images' headers (regcli info)."

@@ -1,0 +1,67 @@
+"""follow: a network's steps, to the map that they lead to, and in words."""
+
+from regcli.image import Box
+from regcli.models.contrast import SAME_CONTRAST, local_correlation
+from regcli.models.equilibrium import EquilibriumRegistration, FixedSteps
+from regcli.models.iterative import Iterative
+from regcli.models.pyramid import Prepared
+from regcli.models.registration import Trace, Watch
+from regcli.recipe import RegisterRecipe
+from regcli.stages import CROSS, SAME, Found, on_grid
+
+
+def follow(
+    registration: EquilibriumRegistration | FixedSteps,
+    fixed: Prepared,
+    moving: Prepared,
+    box: Box,
+    recipe: RegisterRecipe,
+    watch: Watch,
+    notes: list[str],
+    found: Found,
+) -> None:
+    """Follow a network's steps and put what they lead to into `found`."""
+    network = registration.network
+    network.net.to(fixed.data.device)
+    y, space, traces = registration.run(fixed, moving, found.affine, watch)
+    u = registration.extended(y, space, box)
+    found.displacement = on_grid(u, box.space, found.space)
+    found.traces += traces
+    rho = local_correlation(fixed, moving, found.affine)
+    if rho <= SAME_CONTRAST:
+        found.warnings.append(
+            f"The mean local correlation is {rho:.2f} after the linear stage: different contrasts, "
+            "which networks of steps do not know. Consider --model dio."
+        )
+    found.metrics = SAME if rho > SAME_CONTRAST else CROSS
+    found.weights = (network.name, network.sha256)
+    notes.append(f"Model deq, weights {network.name}: {_steps_in_words(network, traces)}.")
+    if fixed.weight is not None or moving.weight is not None:
+        notes.append("Masks count in the linear stage alone: a network of steps has no loss.")
+    cut = traces[-1].solution.stopped == "time"
+    if recipe.diagnose and isinstance(registration, EquilibriumRegistration):
+        if cut:
+            found.warnings.append("No diagnosis: the time limit ended the steps.")
+        else:
+            found.diagnosis = registration.diagnose(fixed, moving, found.affine, y, watch)
+    if traces[-1].solution.stopped == "diverged":
+        found.warnings.append("The steps diverged; the map is the best that was met before.")
+
+
+def _steps_in_words(network: Iterative, traces: list[Trace]) -> str:
+    """What a network of steps did on the last level that it came to."""
+    last, level = traces[-1].solution, traces[-1].level
+    if network.kind != "deq":
+        return f"{last.steps} steps a level of a network made for {network.steps} ({network.kind})"
+    ends = {
+        "converged": "an equilibrium",
+        "plateau": "close to an equilibrium, nearer than which it does not come",
+        "diverged": "as near to an equilibrium as it came before diverging",
+        "steps": "no equilibrium within the limit",
+        "time": "no equilibrium within the time limit",
+    }
+    return (
+        f"{ends[last.stopped]} after {last.steps} steps on level {level + 1} of {network.levels}, "
+        f"where a further step is {last.energy:.3f} voxels of "
+        f"{network.spacing_mm * 2 ** (network.levels - 1 - level):g} mm"
+    )
