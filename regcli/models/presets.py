@@ -65,9 +65,8 @@ def deformable(
         axes,
     )
     if is_symmetric(recipe):
-        return Registration(
-            recipe.family, Stationary(inverse=True), MeetingForce(force), levels, even=True
-        )
+        half = Stationary(cap=transform.cap, sigma=transform.sigma, inverse=True)
+        return Registration(recipe.family, half, MeetingForce(force), levels, even=True)
     return Registration(recipe.family, transform, force, levels)
 
 

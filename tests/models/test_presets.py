@@ -50,3 +50,10 @@ def test_learned_features_weigh_less_beside_lncc(similarities, share):
     added = energy(similarities, (certain[0], certain[1])) - energy(similarities, None)
     voxels = SPACE.shape[0] * SPACE.shape[1] * SPACE.shape[2]
     assert added == pytest.approx(share * voxels, rel=1e-4)
+
+
+def test_options_of_diffeo_are_those_of_the_symmetric_one():
+    fixed = prepare(phantoms.pair(SPACE).fixed, None, torch.device("cpu"))
+    recipe = RegisterRecipe(transform="diffeo:symmetric=true,cap=0.3,sigma=0.9")
+    transform = deformable(recipe, (SSD(),), fixed).transform
+    assert (transform.cap, transform.sigma) == (0.3, 0.9)
