@@ -21,6 +21,9 @@ _COARSEST = 20  # voxels along an average axis: enough to see the lobes of a bra
 _STEPS = (40, 40, 20)  # of the coarsest levels; the last number serves all finer ones
 # Steps on the finest level cost more than all others; on coarse ones too few cost Dice.
 _TOL, _TOL_COARSE = 1e-3, 1e-4
+# Where one family's steps gain less each, more of them and a smaller tolerance on the finest level:
+# a T1 pair at 2 mm gained .4 points of Dice by it as a geodesic.
+_PATIENT = {"geodesic": ((60, 60, 40), 4e-4)}
 # Of learned features' gains where lncc is compared too: with weights of gains .7, 1, 1.6 the two
 # most alike of eight T1 pairs at 2 mm gained half a point of Dice by it, all together nothing; two
 # T1-T2 pairs would have lost 2 points.
@@ -46,12 +49,13 @@ def deformable(
         axes: Of the fixed grid, along which displacements may be.
     """
     factors = recipe.levels or automatic_levels(fixed, len(recipe.iterations))
-    steps = recipe.iterations or tuple(_STEPS[min(n, len(_STEPS) - 1)] for n in range(len(factors)))
+    usual, tol = _PATIENT.get(recipe.family, (_STEPS, _TOL))
+    steps = recipe.iterations or tuple(usual[min(n, len(usual) - 1)] for n in range(len(factors)))
     finest = min(h for n, h in zip(fixed.space.shape, fixed.space.spacing, strict=True) if n > 1)
     levels = tuple(
         Level(
             finest * factor,
-            Relaxation(most, recipe.tol or (_TOL if factor == factors[-1] else _TOL_COARSE)),
+            Relaxation(most, recipe.tol or (tol if factor == factors[-1] else _TOL_COARSE)),
         )
         for factor, most in zip(factors, steps, strict=True)
     )
