@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from regcli.choice import settled
-from regcli.commands.job import NAMES, Inputs, Job, check_options, read_inputs
+from regcli.commands.inputs import Inputs, read_inputs
+from regcli.commands.job import NAMES, Job, check_options
 from regcli.commands.results import log_text, make_report, write_files
 from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate

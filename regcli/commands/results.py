@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import regcli
-from regcli.commands.job import Inputs, Job
+from regcli.commands.inputs import Inputs
+from regcli.commands.job import Job
 from regcli.errors import InputError, OutputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.evaluate.report import labels_report, points_report, similarity_report, verdict

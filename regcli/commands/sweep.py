@@ -11,7 +11,8 @@ from typing import Any
 import regcli
 from regcli.check import check_pair
 from regcli.choice import candidate, steps
-from regcli.commands.job import Inputs, Job, read_inputs
+from regcli.commands.inputs import Inputs, read_inputs
+from regcli.commands.job import Job
 from regcli.commands.record import spare_result
 from regcli.commands.register import check_room, checked, register_files, spare_inputs
 from regcli.commands.tradeoff import write_table
