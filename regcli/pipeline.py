@@ -195,19 +195,11 @@ def _solve_from_images(
     watch: Watch,
     notes: list[str],
 ) -> Found:
-    masks, prompts = given.masks, given.prompts
     # first: weights may be missing or damaged
     by_steps = steps(recipe, fixed.space) if recipe.model == "deq" else None
     network = None if by_steps else candidate(recipe, fixed.space, notes)
     device, clock = choose_device(recipe.device), time.monotonic()
-    ranges = [robust_range(i.data, m) for i, m in ((fixed, masks.fixed), (moving, masks.moving))]
-    check_ranges(ranges[0], ranges[1], masks)
-    fixed_ready = prepare(fixed, masks.fixed, device, ranges[0])
-    moving_ready = prepare(moving, masks.moving, device, ranges[1])
-    (f0, f1), (m0, m1) = ranges
-    notes.append(
-        f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
-    )
+    fixed_ready, moving_ready = _prepared(fixed, moving, given.masks, device, notes)
     family = recipe.transform if recipe.transform in LINEAR else "affine"
     affine, traces = linear_stage(fixed_ready, moving_ready, recipe, family, given, watch, notes)
     middle = None
@@ -219,8 +211,9 @@ def _solve_from_images(
     if recipe.transform in LINEAR and network is None:
         return found
     clock, home = time.monotonic(), fixed_ready.space
-    box = region(fixed_ready, moving_ready, affine)
-    if middle is not None:  # from here on, both images are half-way
+    if middle is None:
+        box = region(fixed_ready, moving_ready, affine)
+    else:  # from here on, both images are half-way
         fixed_ready, moving_ready = middle.fixed, middle.moving
         box, affine = Box(middle.space, (0, 0, 0), middle.space.shape), torch.eye(4).double()
     inner = fixed_ready.cropped(box)
@@ -237,20 +230,16 @@ def _solve_from_images(
     if recipe.transform in LINEAR:
         assert network is not None
         registration = refinement(family, network)
-        y, _, more = registration.run(inner, moving_ready, affine, watch, pair, prompts)
+        y, _, more = registration.run(inner, moving_ready, affine, watch, pair, given.prompts)
         found.affine = affine @ y
     else:
         found.metrics, similarities = metrics(fixed_ready, moving_ready, recipe, affine, notes)
         smoothness = 1.0 if network is None or pair is None else network.smoothness
-        rigidity = None
-        if given.rigidity is not None:
-            space = fixed_ready.space
-            factor = rearrange(given.rigidity.to(torch.float32), fixed.space, space)
-            rigidity = Prepared(space, factor[None].to(device))
+        rigidity = _rigidity(given, fixed.space, device)
         axes = free_axes(recipe, fixed.space)
         registration = deformable(recipe, similarities, fixed_ready, smoothness, rigidity, axes)
         registration = replace(registration, wary=given.aligned)
-        y, space, more = registration.run(inner, moving_ready, affine, watch, pair, prompts)
+        y, space, more = registration.run(inner, moving_ready, affine, watch, pair, given.prompts)
         if isinstance(registration.transform, Geodesic):
             notes.append(registration.transform.in_words(y, space))
         if middle is None:
@@ -262,6 +251,29 @@ def _solve_from_images(
     found.traces += more
     seconds["solve"] = time.monotonic() - clock
     return found
+
+
+def _prepared(
+    fixed: Image, moving: Image, masks: Masks, device: torch.device, notes: list[str]
+) -> tuple[Prepared, Prepared]:
+    """Both images, once it is known that they show something."""
+    ranges = [robust_range(i.data, m) for i, m in ((fixed, masks.fixed), (moving, masks.moving))]
+    check_ranges(ranges[0], ranges[1], masks)
+    (f0, f1), (m0, m1) = ranges
+    notes.append(
+        f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
+    )
+    one = prepare(fixed, masks.fixed, device, ranges[0])
+    return one, prepare(moving, masks.moving, device, ranges[1])
+
+
+def _rigidity(given: Given, space: Space, device: torch.device) -> Prepared | None:
+    """The factor of the regularization, in canonical axis order."""
+    if given.rigidity is None:
+        return None
+    canonical = space.canonical()
+    factor = rearrange(given.rigidity.to(torch.float32), space, canonical)
+    return Prepared(canonical, factor[None].to(device))
 
 
 def interpolation_of(image: Image, asked: str) -> Interpolation:
