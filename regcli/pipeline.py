@@ -16,13 +16,12 @@ from regcli.image import Box, Image, Space, rearrange
 from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
 from regcli.models.equilibrium import Diagnosis
-from regcli.models.halfway import meeting
+from regcli.models.halfway import meeting, met
 from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import check_symmetric, deformable, is_symmetric, refinement
 from regcli.models.prompts import Prompts
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch, region
-from regcli.ops.field import exponentiate
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
 from regcli.registry import FOLDLESS, LINEAR
@@ -246,7 +245,7 @@ def _solve_from_images(
             y = registration.extended(y, space, box)
         else:
             v = registration.transform.resize(y, space, middle.space)
-            y = unfolded(exponentiate(middle.back(v, home)))
+            y = unfolded(middle.back(met(v), home))
         found.displacement = on_grid(y, home, fixed.space)
     found.traces += more
     seconds["solve"] = time.monotonic() - clock

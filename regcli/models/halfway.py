@@ -12,7 +12,7 @@ from regcli.image import Space, transform_points
 from regcli.models.force import Force, GaussNewtonForce, Pair, State, balanced
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import region
-from regcli.ops.field import turned
+from regcli.ops.field import compose, exponentiate, invert, turned
 from regcli.ops.match import Moved, Quadratic
 from regcli.ops.sample import sample, sample_covered
 from regcli.solve.base import Problem
@@ -39,23 +39,36 @@ class Meeting:
     fixed: Prepared
     moving: Prepared
 
-    def back(self, v: Tensor, fixed: Space) -> Tensor:
-        """The velocity v of maps exp(v) of the middle, of maps of the fixed image.
+    def back(self, u: Tensor, fixed: Space) -> Tensor:
+        """A displacement u of the middle as one of the fixed image.
 
-        phi = half exp(v) half is then half half exp(back(v)).
+        phi = half (Id + u) half is then half half (Id + back(u)).
 
         Args:
-            v: (1, 3, I, J, K), voxels of the middle.
+            u: (1, 3, I, J, K), voxels of the middle.
             fixed: A grid of the fixed image.
 
         Returns:
             (1, 3, I', J', K'), voxels of that grid.
         """
-        home, mm = torch.linalg.inv(self.half), self.space.vectors_to_world(v.cpu())
+        home, mm = torch.linalg.inv(self.half), self.space.vectors_to_world(u.cpu())
         carried = Warp(self.space.moved(home), torch.eye(4).to(home), turned(home[:3, :3], mm))
         found = Warp(fixed, torch.eye(4).to(home)).then(carried).displacement
         assert found is not None
-        return fixed.vectors_to_voxel(found).to(v.device)
+        return fixed.vectors_to_voxel(found).to(u.device)
+
+
+def met(v: Tensor) -> Tensor:
+    """The displacement of exp(v / 2) after the inverse of exp(-v / 2), by which the images met.
+
+    In theory that is exp(v). On voxels, which interpolate, exp(v) and exp(-v) are inverse to each
+    other less nearly: by .17 mm instead of .13 where voxels are of 2 mm.
+
+    Args:
+        v: (1, 3, I, J, K), voxels.
+    """
+    u_f, u_m = (exponentiate(side * v) for side in (-0.5, 0.5))
+    return compose(u_m, invert(u_f)[0])
 
 
 def mean_affine(there: Tensor, back: Tensor, space: Space, better: bool) -> Tensor:
@@ -107,9 +120,9 @@ def meeting(fixed: Prepared, moving: Prepared, affine: Tensor) -> Meeting:
 class MeetingForce(Force):
     """The energy of two images that both move, by exp(-v / 2) and exp(v / 2), and meet.
 
-    It is the same whichever is called fixed, but for the sign of v. The whole map is exp(v), the
-    inverse exp(-v): with two maps of their own, one of which has to be inverted in the end, their
-    composition had hundreds of folds, and smoothing these cost .2 mm and 2.6 points of Dice.
+    It is the same whichever is called fixed, but for the sign of v. With two maps that know nothing
+    of each other, what `met` makes of them had hundreds of folds, and smoothing these cost .2 mm
+    and 2.6 points of Dice.
 
     Attributes:
         force: What is compared, in both orders, and the regularizers.
