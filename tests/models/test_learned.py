@@ -36,7 +36,8 @@ def linear_field(space):
     """(1, 3, I, J, K) in voxels of a field that is linear in the world, mm."""
     points = space.voxel_to_world(torch.cartesian_prod(*(torch.arange(n) for n in space.shape)))
     slopes = torch.tensor([[0.02, -0.01, 0.03], [0.01, 0.02, -0.02], [-0.03, 0.01, 0.01]])
-    mm = (points - space.centre) @ slopes.double().T + torch.tensor([1.0, -2.0, 0.5])
+    middle = torch.tensor([3.0, -5.0, 8.0]).double()
+    mm = (points - middle) @ slopes.double().T + torch.tensor([1.0, -2.0, 0.5])
     return space.vectors_to_voxel(mm.T.reshape(1, 3, *space.shape).float())
 
 
