@@ -10,8 +10,9 @@ from regcli.io import weights as files
 from regcli.models.equilibrium import EquilibriumRegistration, FixedSteps
 from regcli.models.features import Described, describe_pair
 from regcli.models.iterative import Iterative, assemble_steps
+from regcli.models.proximal import NOTHING, Proximal
 from regcli.models.pyramid import Prepared
-from regcli.models.states import State
+from regcli.models.states import Composed, State, Velocity
 from regcli.models.weights import Learned, assemble
 from regcli.recipe import RegisterRecipe
 from regcli.registry import FIXED_POINTS, LEARNERS, LINEAR, STATES, build
@@ -114,12 +115,15 @@ def features(
     return pair
 
 
-def steps(recipe: RegisterRecipe, space: Space) -> EquilibriumRegistration | FixedSteps:
+def steps(
+    recipe: RegisterRecipe, space: Space, asked: Proximal = NOTHING
+) -> EquilibriumRegistration | FixedSteps:
     """The registration that `--model deq` means.
 
     Args:
         recipe: Weights, transform, solver, limits.
         space: Of the fixed image.
+        asked: What the steps shall heed.
 
     Raises:
         WeightsError: If the weights cannot be used.
@@ -127,13 +131,30 @@ def steps(recipe: RegisterRecipe, space: Space) -> EquilibriumRegistration | Fix
         RecipeError: If weights, solver and transform do not suit each other.
     """
     state, solver = state_and_solver(recipe)
+    if asked.prompts is not None and isinstance(state, Velocity) and recipe.family == "diffeo":
+        # What prompts pull at moves far, and a velocity grows without end where its flow has left
+        # the place; but sums of states, which other solvers need, are velocities.
+        state = state if solver.vector else Composed(state.squarings, state.sigma)
     if not all(space.solid):
         raise InputError("--model deq: the weights are for 3-D images.", "Use --model classical.")
     network = load_steps(recipe.weights or files.DEFAULT_STEPS)
     limit = recipe.iterations[0] if recipe.iterations else 0
     if network.kind == "deq":
-        return EquilibriumRegistration(network, state, solver, limit, recipe.tol, recipe.seed)
-    for option in ("solver", "tol", "diagnose"):
+        if network.sigma == 0 and asked.smoothness not in (0, 1):
+            raise RecipeError(
+                f"The weights {network.name} do not smooth: --smoothness has nothing to scale.",
+                "Name another --regularizer, such as bending, to bring some in.",
+            )
+        return EquilibriumRegistration(
+            network, state, solver, asked, limit, recipe.tol, recipe.seed
+        )
+    if asked.prompts is not None or asked.force.rigidity is not None:
+        raise RecipeError(
+            f"The weights {network.name} are made for {network.steps} steps ({network.kind}), "
+            "and heed neither points, labels nor maps of smoothness.",
+            "Leave them out, or give weights of --model deq.",
+        )
+    for option in ("solver", "tol", "diagnose", "regularizer", "smoothness", "restrict"):
         if getattr(recipe, option) != getattr(RegisterRecipe, option):
             raise RecipeError(
                 f"--{option} has no effect with the weights {network.name}: they are made for "

@@ -1,13 +1,47 @@
-"""follow: a network's steps, to the map that they lead to, and in words."""
+"""follow: a network's steps, and what is asked of them, to the map that they lead to."""
 
-from regcli.image import Box
+import torch
+
+from regcli.energy.regularizers import Diffusion
+from regcli.given import Given
+from regcli.image import Box, Space
 from regcli.models.contrast import SAME_CONTRAST, local_correlation
 from regcli.models.equilibrium import EquilibriumRegistration, FixedSteps
+from regcli.models.force import GaussNewtonForce
 from regcli.models.iterative import Iterative
+from regcli.models.proximal import Proximal
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch
 from regcli.recipe import RegisterRecipe
-from regcli.stages import CROSS, SAME, Found, on_grid
+from regcli.registry import REGULARIZERS, build
+from regcli.stages import CROSS, SAME, Found, free_axes, on_grid
+
+
+def asked(
+    recipe: RegisterRecipe, given: Given, space: Space, device: torch.device | str = "cpu"
+) -> Proximal:
+    """What a recipe, and what is given, ask of learned steps.
+
+    Networks smooth a little at every step, as diffusion would: its weight, relative to the usual
+    one, is taken for a factor of that. All others, and whatever varies in space, take its place.
+
+    Args:
+        recipe: Regularizers, their strength, and free axes.
+        given: Prompts, and a factor of the regularization.
+        space: Of the fixed image.
+        device: Where to compute.
+
+    Raises:
+        InputError: If no axis is left to deform along.
+    """
+    regularizers = [build(REGULARIZERS, spec) for spec in recipe.regularizer]
+    rigidity = given.rigidity_on(space, device)
+    own = [r for r in regularizers if isinstance(r, Diffusion) and rigidity is None]
+    others = tuple(r for r in regularizers if r not in own)
+    axes = free_axes(recipe, space)
+    force = GaussNewtonForce((), others, 1.0, recipe.smoothness, rigidity, axes)
+    factor = recipe.smoothness * sum(r.weight for r in own) / Diffusion().weight
+    return Proximal(force, factor, given.prompts)
 
 
 def follow(
@@ -36,8 +70,6 @@ def follow(
     found.metrics = SAME if rho > SAME_CONTRAST else CROSS
     found.weights = (network.name, network.sha256)
     notes.append(f"Model deq, weights {network.name}: {_steps_in_words(network, traces)}.")
-    if fixed.weight is not None or moving.weight is not None:
-        notes.append("Masks count in the linear stage alone: a network of steps has no loss.")
     cut = traces[-1].solution.stopped == "time"
     if recipe.diagnose and isinstance(registration, EquilibriumRegistration):
         if cut:

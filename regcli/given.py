@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from regcli.check import Masks
-from regcli.image import Image
+from regcli.image import Image, Space, rearrange
 from regcli.models.prompts import Prompts
+from regcli.models.pyramid import Prepared
 from regcli.warp import Warp
 
 
@@ -29,6 +30,19 @@ class Given:
     prompts: Prompts | None = None
     rigidity: Tensor | None = None
     aligned: bool = False
+
+    def rigidity_on(self, space: Space, device: torch.device | str) -> Prepared | None:
+        """The factor of the regularization, in canonical axis order.
+
+        Args:
+            space: Of the fixed image.
+            device: Where it is wanted.
+        """
+        if self.rigidity is None:
+            return None
+        canonical = space.canonical()
+        factor = rearrange(self.rigidity.to(torch.float32), space, canonical)
+        return Prepared(canonical, factor[None].to(device))
 
     def swapped(self) -> "Given":
         """The same where the fixed image is called moving and the moving one fixed.

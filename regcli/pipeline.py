@@ -9,10 +9,9 @@ from torch import Tensor
 
 from regcli.check import Masks, check_pair, check_ranges
 from regcli.choice import candidate, features, settled, steps
-from regcli.errors import RecipeError
-from regcli.follow import follow
+from regcli.follow import asked, follow
 from regcli.given import Given, carried
-from regcli.image import Box, Image, Space, rearrange
+from regcli.image import Box, Image, Space
 from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
 from regcli.models.equilibrium import Diagnosis
@@ -95,14 +94,12 @@ def register(
     Raises:
         InputError: If the images share no space with --init none, a mask leaves nothing, or no
             axis is left to deform along.
-        RecipeError: If there are prompts for learned steps.
+        RecipeError: If the recipe and what is given do not go together.
     """
     fixed, moving = (
         image if isinstance(image, Image) else read_image(image).image for image in (fixed, moving)
     )
     recipe = settled(recipe or RegisterRecipe())
-    if prompts is not None and recipe.model == "deq":
-        raise RecipeError("Learned steps (--model deq) take no prompts.", "Use another model.")
     with settings(recipe):
         watch = watch or Watch(lambda stage, share: None)
         given = Given(masks or Masks(), initial, prompts, rigidity)
@@ -195,9 +192,12 @@ def _solve_from_images(
     notes: list[str],
 ) -> Found:
     # first: weights may be missing or damaged
-    by_steps = steps(recipe, fixed.space) if recipe.model == "deq" else None
-    network = None if by_steps else candidate(recipe, fixed.space, notes)
     device, clock = choose_device(recipe.device), time.monotonic()
+    by_steps, network = None, None
+    if recipe.model == "deq":
+        by_steps = steps(recipe, fixed.space, asked(recipe, given, fixed.space, device))
+    else:
+        network = candidate(recipe, fixed.space, notes)
     fixed_ready, moving_ready = _prepared(fixed, moving, given.masks, device, notes)
     family = recipe.transform if recipe.transform in LINEAR else "affine"
     affine, traces = linear_stage(fixed_ready, moving_ready, recipe, family, given, watch, notes)
@@ -234,7 +234,7 @@ def _solve_from_images(
     else:
         found.metrics, similarities = metrics(fixed_ready, moving_ready, recipe, affine, notes)
         smoothness = 1.0 if network is None or pair is None else network.smoothness
-        rigidity = _rigidity(given, fixed.space, device)
+        rigidity = given.rigidity_on(fixed.space, device)
         axes = free_axes(recipe, fixed.space)
         registration = deformable(recipe, similarities, fixed_ready, smoothness, rigidity, axes)
         registration = replace(registration, wary=given.aligned)
@@ -264,15 +264,6 @@ def _prepared(
     )
     one = prepare(fixed, masks.fixed, device, ranges[0])
     return one, prepare(moving, masks.moving, device, ranges[1])
-
-
-def _rigidity(given: Given, space: Space, device: torch.device) -> Prepared | None:
-    """The factor of the regularization, in canonical axis order."""
-    if given.rigidity is None:
-        return None
-    canonical = space.canonical()
-    factor = rearrange(given.rigidity.to(torch.float32), space, canonical)
-    return Prepared(canonical, factor[None].to(device))
 
 
 def interpolation_of(image: Image, asked: str) -> Interpolation:

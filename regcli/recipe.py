@@ -13,15 +13,7 @@ from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
 MODELS = ("auto", "classical", "dio", "deq")
-_IGNORED_BY_DEQ = (
-    "metric",
-    "regularizer",
-    "smoothness",
-    "restrict",
-    "levels",
-    "use_labels",
-    "use_points",
-)
+_IGNORED_BY_DEQ = ("metric", "levels")
 _SEEDS = 1 << 63  # torch takes no more
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 

@@ -152,3 +152,12 @@ def _truth(space: Space, seed: int, linear: bool, steepness: float):
         affine = phantom.turned(10, tuple(axis), scale=1.05)
         affine[:3, 3] = shift
     return phantom.Truth(affine, warp)
+
+
+def corrupted(image, at):
+    """The image with a bright box somewhere, and the mask that leaves the box out."""
+    data, mask = image.data.clone(), torch.ones_like(image.data)
+    box = (0, *(slice(c - 3, c + 4) for c in at))
+    data[box] = 3 * float(data.max())
+    mask[box] = 0
+    return Image(data, image.space), mask

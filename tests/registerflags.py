@@ -170,12 +170,12 @@ _LINEAR = ("iterations 9", "levels 2", "tol .1", "smoothness 2", "regularizer be
 _LINEAR = (*_LINEAR, "restrict 1x1x0", "smoothness-map {half}", "init none", "preset fast")
 _LINEAR = (*_LINEAR, "metric mi --metric ncc", "write log_jacobian", "fail-on folds>0")
 _LINEAR = (*_LINEAR, "sweep smoothness=1,2")
-_DEQ = ("metric ssd", "regularizer bending", "smoothness 2", "restrict 1x1x0", "levels 2")
-_DEQ = (*_DEQ, "smoothness-map {half}", "use-labels LABELS", "use-points POINTS")
+_DEQ = ("metric ssd", "levels 2")
 _DEQ = (*_DEQ, "iterations 9x9", "transform rigid", "solver anderson --transform composed")
 _DEQ = (*_DEQ, "sweep metric=ssd,ncc")
 _SYMMETRIC = ("restrict 1x1x0", "smoothness-map {half}", "use-points POINTS", "init {warp}")
-_UNROLL = ("solver anderson", "tol .1", "diagnose")
+_UNROLL = ("solver anderson", "tol .1", "diagnose", "regularizer tv", "smoothness 2")
+_UNROLL = (*_UNROLL, "restrict 1x1x0", "smoothness-map {half}", "use-points POINTS")
 _UNROLL = (*_UNROLL, *(f"transform {name}" for name in ("svf", "geodesic", "bspline", "composed")))
 REFUSED = (
     *(f"--{what} --transform rigid" for what in _LINEAR),

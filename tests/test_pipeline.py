@@ -91,15 +91,6 @@ def test_a_slice_is_registered_in_its_plane(transform):
         assert least_determinant(result) > 0
 
 
-def corrupted(image, at):
-    """The image with a bright box somewhere, and the mask that leaves the box out."""
-    data, mask = image.data.clone(), torch.ones_like(image.data)
-    box = (0, *(slice(c - 3, c + 4) for c in at))
-    data[box] = 3 * float(data.max())
-    mask[box] = 0
-    return Image(data, image.space), mask
-
-
 @functools.cache
 def clean_error(pair, wish):
     return error(register(pair.fixed, pair.moving, wish), pair)
@@ -110,7 +101,7 @@ def clean_error(pair, wish):
 def test_a_mask_hides_a_lesion(side, metric):
     pair = phantoms.pair(HEAD)
     wish = replace(DIFFEO, metric=(metric,), init="header")
-    image, mask = corrupted(getattr(pair, side), (9, 17, 14))
+    image, mask = phantoms.corrupted(getattr(pair, side), (9, 17, 14))
     other = replace(pair, **{side: image})
     hidden, seen = (
         register(other.fixed, other.moving, wish, masks=masks)

@@ -83,11 +83,7 @@ def test_the_recipes_here_leave_no_field_at_its_default():
     "values",
     [
         {"metric": ("ssd",)},
-        {"smoothness": 2.0},
-        {"regularizer": ("diffusion:weight=0.2",)},
-        {"restrict": (1, 1, 0)},
         {"levels": (2, 1)},
-        {"use-points": True},
     ],
     ids=str,
 )

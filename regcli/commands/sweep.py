@@ -19,6 +19,8 @@ from regcli.commands.tradeoff import write_table
 from regcli.commands.tradeoff_picture import draw_tradeoff
 from regcli.errors import GateError, RecipeError, RegcliError
 from regcli.evaluate.report import check_gate
+from regcli.follow import asked
+from regcli.given import Given
 from regcli.io.outputs import open_outputs
 from regcli.machine import choose_device
 from regcli.recipe import RegisterRecipe
@@ -208,7 +210,9 @@ def _check(job: Job, inputs: Inputs, results: int) -> None:
     fixed, moving, recipe = inputs.fixed.image, inputs.moving.image, job.recipe
     check_pair(fixed, moving, inputs.masks, recipe.init)
     if recipe.model == "deq":
-        steps(recipe, fixed.space)
+        rigidity = None if inputs.rigidity is None else inputs.rigidity.image.data
+        given = Given(prompts=inputs.prompts(recipe), rigidity=rigidity)
+        steps(recipe, fixed.space, asked(recipe, given, fixed.space))
     else:
         candidate(recipe, fixed.space, [])
     choose_device(recipe.device)

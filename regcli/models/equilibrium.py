@@ -19,6 +19,7 @@ from regcli.models.learned import (
     views,
 )
 from regcli.models.prepare import FOREGROUND
+from regcli.models.proximal import Proximal
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch
 from regcli.models.states import State
@@ -31,6 +32,7 @@ from regcli.transforms.unfold import unfolded
 
 STEPS = "deq"  # the stage's name
 _LIMIT = 48  # steps on a level, at least
+_FAR = 8.0  # times the longest axis: velocities and momenta grow larger than displacements
 _OTHER_START = 3.0  # voxels: of the random displacement from which the equilibrium is sought again
 
 
@@ -60,6 +62,7 @@ class EquilibriumRegistration:
         network: With its weights.
         state: What is iterated on.
         solver: How.
+        asked: What each step heeds besides the network.
         limit: Most steps on each level; 0 for as many as suit the network.
         tol: Relative residual that counts as none, and in proportion to it the absolute one; 0 for
             the usual ones.
@@ -69,6 +72,7 @@ class EquilibriumRegistration:
     network: Iterative
     state: State
     solver: FixedPointSolver
+    asked: Proximal
     limit: int = 0
     tol: float = 0.0
     seed: int = 0
@@ -98,7 +102,7 @@ class EquilibriumRegistration:
             start = transferred(y, space, view.space) if number else y
             done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
             going = watch.steps(STEPS, done, share)
-            solution = find(self._map(view), start, self.solver, self._rules(view), going)
+            solution = find(self._map(view, affine), start, self.solver, self._rules(view), going)
             if not math.isfinite(solution.energy):
                 raise WeightsError(
                     f"The steps of '{self.network.name}' are no numbers with these images.",
@@ -141,7 +145,7 @@ class EquilibriumRegistration:
             watch: Time limit.
         """
         view = self._views(fixed, moving, affine)[-1]
-        g = self._map(view)
+        g = self._map(view, affine)
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(y.shape, generator=generator).to(y)
         smooth = gaussian(noise, 4.0)
@@ -162,13 +166,14 @@ class EquilibriumRegistration:
     def _views(self, fixed: Prepared, moving: Prepared, affine: Tensor) -> list[View]:
         return _levels(self.network, fixed, moving, affine)
 
-    def _map(self, view: View) -> Map:
-        force = LearnedForce(self.network.net, view, self.network.sigma)
-        return lambda y: self.state.onward(y, force.onward, view.space)
+    def _map(self, view: View, affine: Tensor) -> Map:
+        force = LearnedForce(self.network.net, view, self.network.sigma, self.asked.smoothness)
+        onward = self.asked.after(force.onward, view, affine)
+        return lambda y: self.state.onward(y, onward, view.space)
 
     def _rules(self, view: View) -> Rules:
         limit = self.limit or max(_LIMIT, self.network.steps)
-        bound = float(max(view.space.shape))
+        bound = _FAR * max(view.space.shape)
         tol = self.tol or Rules.tol
         # a step more than is taken, to know what the last one left
         return Rules(limit + 1, tol, self.state.tol_rms * tol / Rules.tol, bound)

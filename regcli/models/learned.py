@@ -19,7 +19,7 @@ from regcli.ops.correlation import correlation_derivatives
 from regcli.ops.filter import box_sum, gaussian, gradient
 from regcli.ops.histogram import moments
 from regcli.ops.sample import sample
-from regcli.ops.smooth import smoothed
+from regcli.ops.smooth import smoothed, spread, variance
 from regcli.ops.totals import total
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -36,11 +36,13 @@ class View:
         space: The grid, isotropic, along the axes of the fixed image.
         fixed: (1, 1, I, J, K) in [0, 1].
         moving: (1, 1, I, J, K), carried by the affine.
+        masks: Of both, (1, 1, I, J, K) in [0, 1]; None where everything counts.
     """
 
     space: Space
     fixed: Tensor
     moving: Tensor
+    masks: tuple[Tensor | None, Tensor | None] = (None, None)
 
     @property
     def start(self) -> Tensor:
@@ -61,6 +63,18 @@ class View:
         inside = gaussian(self.fixed, 1.0) > _SHOWN
         return (box_sum(inside.to(self.fixed), _CLOSE) > 0).to(self.fixed)
 
+    def counting(self, u: Tensor) -> Tensor | None:
+        """(1, 1, I, J, K), what counts where the moving image is displaced; None for everything.
+
+        Args:
+            u: (1, 3, I, J, K), voxels.
+        """
+        fixed, moving = self.masks
+        if moving is None:
+            return fixed
+        moved = carry(moving, u)
+        return moved if fixed is None else fixed * moved
+
 
 @dataclass(frozen=True, eq=False)
 class LearnedForce:
@@ -73,6 +87,7 @@ class LearnedForce:
         net: One that remembers nothing and takes all levels for the same.
         view: The pair.
         sigma: Of G, voxels; 0 for the paper's map, g(u) = u + net(...).
+        smoothness: Factor of the variance of G.
         autocast: Of the network's precision.
 
     Source: Zhang et al., DEQReg, MICCAI 2025.
@@ -81,11 +96,15 @@ class LearnedForce:
     net: StepNet
     view: View
     sigma: float
+    smoothness: float = 1.0
     autocast: Autocast = nullcontext
 
     def onward(self, u: Tensor) -> Tensor:
         """g(u): (1, 3, I, J, K) to the same, voxels."""
-        return advance(self.net, self.view, u, sigma=self.sigma, autocast=self.autocast)[0]
+        usual = self.smoothness == 1
+        sigma = self.sigma if usual else 0.0
+        u = advance(self.net, self.view, u, sigma=sigma, autocast=self.autocast)[0]
+        return u if usual else spread(u, self.smoothness * variance(self.sigma))
 
     def __call__(self, u: Tensor) -> Tensor:
         """f(u), (1, 3, I, J, K) voxels."""
@@ -113,16 +132,19 @@ def advance(
         sigma: Of the smoothing of what comes of it, voxels.
         autocast: Of the network's precision.
     """
-    moved = carry(view.moving, u)
+    moved, counting = carry(view.moving, u), view.counting(u)
+    shown = view.shown if counting is None else view.shown * counting
     seen = [view.fixed, moved, u]
     if net.sense == "derived":
-        seen.append(_slopes(view, moved, u))
+        seen.append(_slopes(view, moved, u, shown))
     elif net.sense != "none":
         newton = net.sense == "newton"
-        seen.append(_slopes(view, moved.detach(), u.detach(), newton=newton))
+        seen.append(_slopes(view, moved.detach(), u.detach(), shown, newton=newton))
     with autocast():
         step, memory = net(torch.cat(seen, dim=1), level, memory)
-    return smoothed(u + step.to(u.dtype), sigma), memory
+    step = step.to(u.dtype)
+    # what lies around decides where nothing counts: smoothing brings it in
+    return smoothed(u + (step if counting is None else step * counting), sigma), memory
 
 
 def march(
@@ -166,19 +188,20 @@ def every_step(
             yield level, u
 
 
-def _slopes(view: View, moved: Tensor, u: Tensor, *, newton: bool = False) -> Tensor:
-    """Of 1 - local correlation in windows of 5 voxels, by the displacement: (1, 3, I, J, K).
+def _slopes(view: View, moved: Tensor, u: Tensor, shown: Tensor, *, newton: bool = False) -> Tensor:
+    """Of 1 - local correlation of what is shown, by the displacement: (1, 3, I, J, K).
 
-    With `newton`, the damped step by which each voxel alone would lower it, voxels.
+    Windows are of 5 voxels. With `newton`, the damped step by which each voxel alone would lower
+    it, voxels.
     """
-    floor = _FLAT * moments(view.fixed, view.shown)[1]
-    _, slope, curvature = correlation_derivatives(view.fixed, moved, view.shown, _RADIUS, floor)
+    floor = _FLAT * moments(view.fixed, shown)[1]
+    _, slope, curvature = correlation_derivatives(view.fixed, moved, shown, _RADIUS, floor)
     gradient = carry(view.gradient, u)
     if not newton:
         return slope * gradient
     blunt = curvature * gradient.square().sum(dim=1, keepdim=True)
     # of what is shown: empty background must not matter
-    usual = total(blunt * view.shown) / total(view.shown).clamp(min=1)
+    usual = total(blunt * shown) / total(shown).clamp(min=1)
     return -slope * gradient / (blunt + usual.to(blunt).clamp(min=1e-9))
 
 
@@ -201,13 +224,16 @@ def views(
     """
     still, out = torch.eye(4, dtype=torch.float64), []
     for spacing in spacings_mm:
-        grid = working_grid(fixed.space, spacing, multiple)
-        # masks weigh losses, and a network of steps has none
-        images = (replace(image, weight=None) for image in (fixed, moving))
-        seen = (i.onto(grid, m) for i, m in zip(images, (still, affine), strict=True))
-        # what an image does not cover shows nothing
-        one, other = (s.data if s.weight is None else s.data * s.weight for s in seen)
-        out.append(View(grid, one, other))
+        grid, seen, masks = working_grid(fixed.space, spacing, multiple), [], []
+        for image, matrix in ((fixed, still), (moving, affine)):
+            whole = replace(image, weight=None).onto(grid, matrix)
+            # what an image does not cover shows nothing
+            seen.append(whole.data if whole.weight is None else whole.data * whole.weight)
+            mask = image.weight
+            masks.append(
+                mask if mask is None else Prepared(image.space, mask).onto(grid, matrix).data
+            )
+        out.append(View(grid, seen[0], seen[1], (masks[0], masks[1])))
     return out
 
 

@@ -51,7 +51,7 @@ class Penalty:
         out = diffuse(p, self.stiffness)[0]
         for stencil in self.stencils:
             stencil.onto(out, p)
-        return _along(out, self.axes)
+        return along(out, self.axes)
 
     def bound(self) -> Tensor:
         """Sums of the absolute values of R's rows, (1, 3, I, J, K): R is at most this diagonal."""
@@ -78,7 +78,7 @@ class Penalty:
         if all(self.axes):
             return model
         both = [a and b for i, a in enumerate(self.axes) for b in self.axes[i:]]
-        return Quadratic(model.value, _along(model.g, self.axes), _along(model.A, both))
+        return Quadratic(model.value, along(model.g, self.axes), along(model.A, both))
 
 
 def together(penalties: list[Penalty], axes: tuple[bool, bool, bool]) -> Penalty:
@@ -101,6 +101,18 @@ def together(penalties: list[Penalty], axes: tuple[bool, bool, bool]) -> Penalty
 def added(one: Quadratic, other: Quadratic) -> Quadratic:
     """The sum of two models."""
     return Quadratic(one.value + other.value, one.g + other.g, one.A + other.A)
+
+
+def along(values: Tensor, keep: Sequence[bool]) -> Tensor:
+    """Fields with the channels to keep, and zero in the others.
+
+    Args:
+        values: (1, C, I, J, K).
+        keep: Of C.
+    """
+    if all(keep):
+        return values
+    return values * torch.tensor(keep, device=values.device).view(1, -1, 1, 1, 1)
 
 
 def newton_step(model: Quadratic, penalty: Penalty, damping: float) -> Tensor:
@@ -134,10 +146,3 @@ def _solved(r: Tensor, A: Tensor, penalty: Penalty, mu: Tensor, iterations: int)
         return product(A, p).add_(penalty.times(p)).add_(mu * p)
 
     return conjugate_gradients(multiply, lambda r: r / diagonal, r, iterations)
-
-
-def _along(values: Tensor, keep: Sequence[bool]) -> Tensor:
-    """The channels to keep; zero in the others."""
-    if all(keep):
-        return values
-    return values * torch.tensor(keep, device=values.device).view(1, -1, 1, 1, 1)

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regcli.ops.filter import Taps, separable
+from regcli.ops.filter import Taps, gaussian, separable
 from regcli.ops.kernels import reference
+
+_MOST = 2 / 3  # variance of three taps that are equal
 
 
 def smoothed(field: Tensor, sigma: float) -> Tensor:
@@ -30,6 +32,25 @@ def smoothed(field: Tensor, sigma: float) -> Tensor:
     return _Smoothed.apply(field, sigma)
 
 
+def variance(sigma: float) -> float:
+    """Of the three taps of `smoothed`, voxels^2: 0 to 2/3."""
+    side = math.exp(-0.5 / sigma**2) if sigma else 0.0
+    return 2 * side / (1 + 2 * side)
+
+
+def spread(field: Tensor, variance: float) -> Tensor:
+    """A field smoothed with any variance, (B, C, I, J, K) to the same, without gradients.
+
+    Args:
+        field: float32.
+        variance: Of the filter, voxels^2.
+    """
+    if variance > _MOST:
+        return gaussian(field, math.sqrt(variance))
+    taps = torch.tensor([0.5 * variance, 1 - variance, 0.5 * variance], dtype=torch.float32)
+    return separable(field, _solid(field, taps))
+
+
 class _Smoothed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, field: Tensor, sigma: float) -> Tensor:
@@ -44,6 +65,10 @@ class _Smoothed(torch.autograd.Function):
 
 def _three_taps(field: Tensor, sigma: float) -> Taps:
     side = math.exp(-0.5 / sigma**2)
-    taps = torch.tensor([side, 1.0, side], dtype=torch.float32) / (1 + 2 * side)
+    return _solid(field, torch.tensor([side, 1.0, side], dtype=torch.float32) / (1 + 2 * side))
+
+
+def _solid(field: Tensor, taps: Tensor) -> Taps:
+    """Taps along the axes that have voxels."""
     i, j, k = (taps if n > 1 else torch.ones(1) for n in field.shape[2:])
     return i, j, k

@@ -50,7 +50,7 @@ class Equilibria(StepTask):
         for number, view in enumerate(levels):
             if number:
                 u = transferred(u, levels[number - 1].space, view.space)
-            g = LearnedForce(net, view, recipe.sigma, self.plan.autocast).onward
+            g = LearnedForce(net, view, recipe.sigma, autocast=self.plan.autocast).onward
             weight = 1.0 if number == len(levels) - 1 else _COARSE
             misfit = self.scenes.misfit(sample, view, recipe)
             *visited, u = trajectory(g, u, recipe.steps, recipe.states)

@@ -69,16 +69,11 @@ def test_labels_and_points_are_measured_at_every_stage(finished):
     assert report["points"]["tre_mm"]["after"] < report["points"]["tre_mm"]["before"]
 
 
-def test_points_and_labels_that_are_to_drive_must_be_there(register, scans):
+def test_points_and_labels_that_are_to_drive_must_be_there(register):
     for what in ("labels", "points"):
         ended = register(*QUICK, f"--use-{what}")
         assert ended.code == 2
         assert f"--use-{what} has no effect without {what}." in ended.err
-        given = (f"--fixed-{what}", getattr(scans, f"fixed_{what}"))
-        given += (f"--moving-{what}", getattr(scans, f"moving_{what}"))
-        ended = register("--model", "deq", f"--use-{what}", *given)
-        assert ended.code == 2
-        assert f"--use-{what} has no effect with --model deq." in ended.err
 
 
 def test_points_far_from_their_image_do_not_drive(register, scans, tmp_path):

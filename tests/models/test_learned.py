@@ -106,7 +106,7 @@ def test_slopes_are_those_of_the_local_correlation():
     u = torch.full_like(pair.start, 0.5).requires_grad_()
     map_loss(pair.fixed, pair.moving, u, pair.shown, 0.0).backward()
     with torch.no_grad():
-        found = _slopes(pair, carry(pair.moving, u.detach()), u.detach())
+        found = _slopes(pair, carry(pair.moving, u.detach()), u.detach(), pair.shown)
     wanted = u.grad * pair.shown.sum()
     cosine = torch.nn.functional.cosine_similarity(found.flatten(), wanted.flatten(), dim=0)
     assert float(cosine) > 0.85  # smoother differences than those of the interpolation

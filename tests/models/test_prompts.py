@@ -4,7 +4,6 @@ import phantoms
 import pytest
 import torch
 
-from regcli.errors import RecipeError
 from regcli.image import Image, Space, transform_points
 from regcli.models.force import Pair
 from regcli.models.prompts import Prompts
@@ -93,17 +92,6 @@ def test_a_rigid_map_is_found_from_points_and_centres(space):
     assert Prompts(points=(p[:1].expand(4, 3), p[:4])).rigid() is None
     line = p[:1] + torch.arange(4)[:, None] * (p[1] - p[0])
     assert Prompts(points=(line, line)).rigid() is None  # it could turn about itself
-
-
-def test_learned_steps_take_no_prompts():
-    pair = phantoms.pair(Space((16, 16, 16), torch.diag(torch.tensor([4.0, 4, 4, 1])).double()))
-    with pytest.raises(RecipeError, match="take no prompts"):
-        register(
-            pair.fixed,
-            pair.moving,
-            RegisterRecipe(model="deq"),
-            prompts=Prompts(points=known(pair)),
-        )
 
 
 def test_points_come_onto_any_level_and_through_any_affine(space):
