@@ -64,26 +64,39 @@ def hd95(
     Raises:
         InputError: If the shapes differ.
     """
-    from scipy.ndimage import find_objects  # late: see ops/spline.py
-
     _require_same_shape(fixed, moved)
     if codes is None:
         codes = (_counts(fixed).keys() | _counts(moved).keys()) - {0}
-    wanted = sorted(codes)
-    f, m = (_ranked(labels, wanted) for labels in (fixed, moved))
-    boxes = (find_objects(ranked, max_label=len(wanted)) for ranked in (f, m))
-    axes = [axis for axis, length in enumerate(fixed.shape) if length > 1]
+    in_fixed, in_moved = (_surfaces(labels, set(codes)) for labels in (fixed, moved))
+    steps = np.array(spacing)
     distances = {}
-    for rank, (code, a, b) in enumerate(zip(wanted, *boxes, strict=True), start=1):
-        if a and b:
-            box = tuple(
-                slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True)
-            )
-            surface_f, surface_m = (_surface(ranked[box] == rank, axes) for ranked in (f, m))
-            distances[code] = _robust_hausdorff(surface_f, surface_m, spacing)
-        elif a or b:
+    for code in sorted(in_fixed.keys() | in_moved.keys()):
+        if code in in_fixed and code in in_moved:
+            a, b = in_fixed[code] * steps, in_moved[code] * steps
+            distances[code] = max(np.percentile(d, 95).item() for d in nearest(a, b))
+        else:
             distances[code] = float("nan")
     return distances
+
+
+def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each of a's points to the nearest of b's, and of each of b's to a's.
+
+    Surfaces have far fewer voxels than the boxes around them: by trees of their points, 41 labels
+    of a 1 mm head take half the time of Euclidean distance transforms, to the same bits.
+
+    Args:
+        a: (M, 3).
+        b: (N, 3).
+
+    Returns:
+        (M,) and (N,), float64.
+    """
+    from scipy.spatial import KDTree  # late: see ops/spline.py
+
+    to_a, to_b = (KDTree(x, balanced_tree=False, compact_nodes=False) for x in (a, b))
+    threads = torch.get_num_threads()
+    return to_b.query(a, workers=threads)[0], to_a.query(b, workers=threads)[0]
 
 
 def tre(a: Tensor, b: Tensor) -> Tensor:
@@ -225,36 +238,24 @@ def _counts(labels: Tensor) -> dict[int, int]:
     return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 
 
-def _ranked(labels: Tensor, codes: list[int]) -> np.ndarray:
-    """Labels renumbered 1..n in the order of `codes`, ascending; all others 0."""
+def _surfaces(labels: Tensor, codes: set[int]) -> dict[int, np.ndarray]:
+    """Voxels (N, 3) of each label that occurs with a face neighbour outside it or the grid."""
     values = labels.cpu().numpy()
-    if not codes:
-        return np.zeros(values.shape, np.int32)
-    table = np.array(codes)
-    rank = np.searchsorted(table, values).clip(max=len(codes) - 1)
-    return np.where(table[rank] == values, rank + 1, 0).astype(np.int32)
-
-
-def _surface(label: np.ndarray, axes: list[int]) -> np.ndarray:
-    inner = label.copy()
-    for axis in axes:
-        padded = np.pad(label, [(int(a == axis),) * 2 for a in range(3)])
-        inner &= padded.take(range(label.shape[axis]), axis)
-        inner &= padded.take(range(2, label.shape[axis] + 2), axis)
-    return label & ~inner
-
-
-def _robust_hausdorff(a: np.ndarray, b: np.ndarray, spacing: tuple[float, float, float]) -> float:
-    """The larger of the 95th percentiles of the distances of a's voxels to b and of b's to a."""
-    to_b = _distance_to(b, spacing)[a]
-    to_a = _distance_to(a, spacing)[b]
-    return float(max(np.percentile(to_a, 95), np.percentile(to_b, 95)))
-
-
-def _distance_to(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    from scipy.ndimage import distance_transform_edt  # late: see ops/spline.py
-
-    return np.asarray(distance_transform_edt(~mask, sampling=spacing))
+    surface = np.full(values.shape, max(values.shape) == 1)
+    for axis, length in enumerate(values.shape):
+        if length > 1:
+            v, s = np.moveaxis(values, axis, 0), np.moveaxis(surface, axis, 0)
+            differ = v[1:] != v[:-1]
+            s[1:] |= differ
+            s[:-1] |= differ
+            s[0] = s[-1] = True
+    code, voxels = values[surface], np.argwhere(surface)
+    wanted = np.isin(code, list(codes))
+    code, voxels = code[wanted], voxels[wanted]
+    order = np.argsort(code, kind="stable")
+    found, starts = np.unique(code[order], return_index=True)
+    parts = np.split(voxels[order], starts)[1:]  # nothing comes before the first
+    return dict(zip(found.tolist(), parts, strict=True))
 
 
 def _standardised_in(image: Tensor, weight: Tensor) -> Tensor:

@@ -92,6 +92,10 @@ def test_a_sheet_one_voxel_thick_is_all_surface():
     assert metrics.hd95(a, b, (1.5, 1, 1))[1] == pytest.approx(wanted)
 
 
+def test_one_voxel_is_all_surface():
+    assert metrics.hd95(*[torch.full((1, 1, 1), 3)] * 2, (1, 1, 1)) == {3: 0.0}
+
+
 def test_hd95_of_a_shift_is_at_most_simpleitk_hausdorff(space):
     a = torch.zeros(space.shape, dtype=torch.uint8)
     a[4:14, 5:15, 6:16] = 1
