@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from regcli.commands.record import read_result, spare_result
+from regcli.commands.record import read_map, spare_result
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.image import Image, Space
-from regcli.io import warps
 from regcli.io.nifti import read_header, read_image, write_image
 from regcli.io.outputs import open_outputs
 from regcli.io.points import PointSpace, read_points, write_points
@@ -115,17 +114,7 @@ def find_route(job: Carrying) -> Route:
     Raises:
         InputError: If they are not a result or transform files, or do not say onto which grid.
     """
-    first = job.transforms[0]
-    if first.is_dir() or first.suffix == ".json":
-        if len(job.transforms) > 1:
-            raise RecipeError(
-                f"{first} is a whole result and cannot be joined with other transforms.",
-                "Give its composite.h5 in a list of files instead.",
-            )
-        phi, fixed, moving = read_result(first)
-    else:
-        phi, fixed, moving = warps.read_warp(list(job.transforms)), None, None
-        fixed = phi.space if phi.displacement is not None else None
+    phi, fixed, moving = read_map(job.transforms)
     points = any(_holds_points(path) for path in job.inputs)
     images = not all(_holds_points(path) for path in job.inputs)
     inverse = phi.inverse()[0] if (images if job.inverse else points) else None

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from regcli.commands.record import read_result, spare_result
+from regcli.commands.record import holds_result, read_map, spare_result
 from regcli.errors import InputError, RecipeError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.image import Image, Space
-from regcli.io import warps
 from regcli.io.nifti import read_image, write_image
 from regcli.io.outputs import open_outputs
 from regcli.ops.jacobian import jacobian_determinant
+from regcli.warp import Warp
 
 OUTPUTS = ("jacobian.nii.gz", "log_jacobian.nii.gz", "jacobian.json", "jacobian.csv")
 
@@ -40,30 +41,20 @@ def jacobian_files(
         RecipeError: If `total` is asked of a file without an affine.
     """
     spare_result(out)
-    whole = path.is_dir() or path.suffix == ".json"
-    warp = read_result(path)[0] if whole else warps.read_warp([path])
-    if warp.displacement is None:
-        determinant = float(torch.linalg.det(warp.affine[:3, :3]))
-        raise InputError(
-            f"{path} is linear: its determinant is {determinant:.6g} everywhere.",
-            "Give a deformable result.",
-        )
-    if total and not whole and torch.equal(warp.affine, torch.eye(4).to(warp.affine)):
+    warp = read_deformation(path)
+    if total and not holds_result(path) and torch.equal(warp.affine, torch.eye(4).to(warp.affine)):
         raise RecipeError(
             f"--total has no effect: {path} holds no affine.",
             "Leave it out, or give a result folder or its composite.h5.",
         )
-    inside = None if mask is None else _mask(mask, warp.space)
+    inside = None if mask is None else read_inside(mask, warp.space)
     with open_outputs(out, OUTPUTS, force=force) as folder:
-        affine = float(torch.linalg.det(warp.affine[:3, :3]))
+        assert warp.displacement is not None
+        numbers = measure(warp, inside) | {"warp": str(path), "mask": mask and str(mask)}
         det = jacobian_determinant(warp.space.vectors_to_voxel(warp.displacement))
-        det = det * affine if total else det
+        det = det * numbers["affine_determinant"] if total else det
         write_image(Image(det, warp.space), folder.stage(OUTPUTS[0]))
         write_image(Image(log_determinant(det), warp.space), folder.stage(OUTPUTS[1]))
-        found = jacobian_summary(warp.displacement, warp.space, inside)
-        # JSON knows no infinity, which absurd displacements reach
-        numbers: dict[str, Any] = {k: v if math.isfinite(v) else None for k, v in found.items()}
-        numbers |= {"affine_determinant": affine, "warp": str(path), "mask": mask and str(mask)}
         summary = numbers | {"maps": "total" if total else "deformation", "outputs": list(OUTPUTS)}
         folder.stage(OUTPUTS[2]).write_text(json.dumps(summary, indent=1), encoding="utf-8")
         with folder.stage(OUTPUTS[3]).open("w", newline="", encoding="utf-8") as file:
@@ -73,7 +64,42 @@ def jacobian_files(
     return summary
 
 
-def _mask(path: Path, space: Space) -> torch.Tensor:
+def read_deformation(path: Path) -> Warp:
+    """The map of a result folder or a file, which must deform.
+
+    Raises:
+        InputError: If it is linear or cannot be read.
+    """
+    warp = read_map([path])[0]
+    if warp.displacement is None:
+        determinant = float(torch.linalg.det(warp.affine[:3, :3]))
+        raise InputError(
+            f"{path} is linear: its determinant is {determinant:.6g} everywhere.",
+            "Give a deformable result.",
+        )
+    return warp
+
+
+def measure(warp: Warp, inside: Tensor | None) -> dict[str, Any]:
+    """Folds and stretch of a map's deformation, in numbers that JSON can hold.
+
+    Args:
+        warp: With a displacement.
+        inside: (I, J, K) bool on its grid; default everywhere.
+    """
+    assert warp.displacement is not None
+    found = jacobian_summary(warp.displacement, warp.space, inside)
+    # JSON knows no infinity, which absurd displacements reach
+    numbers: dict[str, Any] = {k: v if math.isfinite(v) else None for k, v in found.items()}
+    return numbers | {"affine_determinant": float(torch.linalg.det(warp.affine[:3, :3]))}
+
+
+def read_inside(path: Path, space: Space) -> Tensor:
+    """Where a mask file on this grid is above 0, (I, J, K) bool.
+
+    Raises:
+        InputError: If it cannot be read or has another grid.
+    """
     file = read_image(path, constant=True)
     if not file.image.space.agrees(space, tolerance_mm=0.1):
         raise InputError(

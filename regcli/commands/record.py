@@ -1,12 +1,13 @@
 """A result folder's own record, regcli.json: read it, and keep it from being lost."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from regcli.errors import InputError, OutputError
+from regcli.errors import InputError, OutputError, RecipeError
 from regcli.image import Space
 from regcli.io import warps
 from regcli.io.outputs import SIDECAR
@@ -46,6 +47,33 @@ def read_result(path: Path) -> tuple[Warp, Space, Space]:
             "Give the folder that regcli register wrote.",
         ) from error
     return warps.read_warp([composite]), fixed, moving
+
+
+def read_map(transforms: Sequence[Path]) -> tuple[Warp, Space | None, Space | None]:
+    """The map that -t names, and the grids of its fixed and moving images, if a file says them.
+
+    Args:
+        transforms: A result folder, its regcli.json, or ITK files in ANTs order.
+
+    Raises:
+        InputError: If they are not a result or transform files.
+        RecipeError: If a result is joined with other transforms.
+    """
+    first = transforms[0]
+    if not holds_result(first):
+        phi = warps.read_warp(list(transforms))
+        return phi, phi.space if phi.displacement is not None else None, None
+    if len(transforms) > 1:
+        raise RecipeError(
+            f"{first} is a whole result and cannot be joined with other transforms.",
+            "Give its composite.h5 in a list of files instead.",
+        )
+    return read_result(first)
+
+
+def holds_result(path: Path) -> bool:
+    """Whether a path names a result folder or its record, and not a transform file."""
+    return path.is_dir() or path.suffix == ".json"
 
 
 def _space(side: dict[str, Any]) -> Space:
