@@ -60,10 +60,20 @@ def similarity_report(
     return out
 
 
-def labels_report(fixed: Image, moving: Image, stages: Stages) -> dict[str, Any]:
-    """Dice and HD95 (mm) of label maps at each stage; means over the labels of both images."""
+def labels_report(
+    fixed: Image, moving: Image, stages: Stages, codes: list[int] | None = None
+) -> dict[str, Any]:
+    """Dice and HD95 (mm) of label maps at each stage, and their means over labels.
+
+    Args:
+        fixed: Integers.
+        moving: Integers.
+        stages: A warp for each.
+        codes: Labels that count; default those of both images.
+    """
     f = fixed.data[0]
-    codes = sorted(set(f.unique().tolist()) & set(moving.data.unique().tolist()) - {0})
+    if codes is None:
+        codes = sorted(set(f.unique().tolist()) & set(moving.data.unique().tolist()) - {0})
     out: dict[str, Any] = {"dice": {}, "hd95_mm": {}}
     for stage, warp in stages.items():
         moved = warp.apply(moving, fixed.space, "label").data[0]
@@ -72,8 +82,8 @@ def labels_report(fixed: Image, moving: Image, stages: Stages) -> dict[str, Any]
         out["dice"][stage] = _mean(overlap)
         out["hd95_mm"][stage] = _mean(distance)
         if stage == "after":
-            out["dice"]["per_label"] = {str(code): _finite(v) for code, v in overlap.items()}
-            out["hd95_mm"]["per_label"] = {str(code): _finite(v) for code, v in distance.items()}
+            out["dice"]["per_label"] = {str(code): finite(v) for code, v in overlap.items()}
+            out["hd95_mm"]["per_label"] = {str(code): finite(v) for code, v in distance.items()}
     return out
 
 
@@ -182,5 +192,6 @@ def _mean(values: dict[int, float]) -> float | None:
     return sum(finite) / len(finite) if finite else None
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The number, or None for what JSON cannot hold."""
     return value if math.isfinite(value) else None

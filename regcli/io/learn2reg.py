@@ -62,19 +62,43 @@ def read_learn2reg(path: str | Path, fixed_space: Space, moving_space: Space) ->
     Raises:
         InputError: If the file is missing or damaged, or its shape is not the fixed image's.
     """
+    values = read_voxel_displacement(path, fixed_space.shape)
+    return warp_of(values, fixed_space, moving_space)
+
+
+def read_voxel_displacement(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """The displacements of a Learn2Reg field, voxels.
+
+    Args:
+        path: See `read_learn2reg`.
+        shape: Of the fixed image.
+
+    Returns:
+        (I, J, K, 3) float32.
+
+    Raises:
+        InputError: If the file is missing or damaged, or its shape is not the fixed image's.
+    """
     path = Path(path)
     values = _read_array(path)
-    if values.shape == (3, *fixed_space.shape):
+    if values.shape == (3, *shape):
         values = values.transpose(1, 2, 3, 0)
-    if values.shape != (*fixed_space.shape, 3):
+    if values.shape != (*shape, 3):
         raise InputError(
-            f"{path} has the shape {values.shape}; the fixed image needs"
-            f" {(*fixed_space.shape, 3)}.",
+            f"{path} has the shape {values.shape}; the fixed image needs {(*shape, 3)}.",
             "Give the fixed image that the field belongs to; fields at half size are not read.",
         )
     if not np.isfinite(values).all():
         raise InputError(f"{path} holds displacements that are not finite.", "Mend the field.")
-    d = torch.from_numpy(values.astype(np.float32)).permute(3, 0, 1, 2)  # (3, I, J, K) voxels
+    return values.astype(np.float32)
+
+
+def warp_of(displacement: np.ndarray, fixed_space: Space, moving_space: Space) -> Warp:
+    """The map, on the fixed grid, of displacements (I, J, K, 3) in voxels.
+
+    Its affine is the identity: the displacements do not tell it apart.
+    """
+    d = torch.from_numpy(displacement).permute(3, 0, 1, 2)  # (3, I, J, K) voxels
     rotation = moving_space.affine[:3, :3]
     u = _linear_field(moving_space.affine - fixed_space.affine, fixed_space.shape, rotation, d)
     return Warp(fixed_space, torch.eye(4, dtype=torch.float64), u[None])
