@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 import regcli
-from regcli.cli import apply, features, info, jacobian, register, train, weights
+from regcli.cli import apply, evaluate, features, info, jacobian, register, train, weights
 from regcli.cli.common import console, emit
 from regcli.errors import InputError, MemoryShortageError, OutputError, RegcliError
 
@@ -34,6 +34,7 @@ regcli COMMAND -h explains a command. A traceback is shown if --debug is given t
 app.command(name="register", epilog=register.EXAMPLES)(register.register)
 app.command(name="apply", epilog=apply.EXAMPLES)(apply.apply)
 app.command(name="jacobian", epilog=jacobian.EXAMPLES)(jacobian.jacobian)
+app.command(name="evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(name="features", epilog=features.EXAMPLES)(features.features)
 app.command(name="train", epilog=train.EXAMPLES)(train.train)
 app.command(name="info", epilog=info.EXAMPLES)(info.info)

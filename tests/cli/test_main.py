@@ -21,7 +21,7 @@ from regcli.errors import (
 )
 
 COMMANDS = (
-    *(("register",), ("apply",), ("jacobian",), ("features",), ("train",)),
+    *(("register",), ("apply",), ("jacobian",), ("features",), ("train",), ("evaluate",)),
     *(("info",), ("weights", "list"), ("weights", "show"), ("weights", "verify")),
 )
 
