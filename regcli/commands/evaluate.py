@@ -16,7 +16,7 @@ from regcli.commands.jacobian import measure, read_deformation, read_inside
 from regcli.commands.record import read_map, spare_result
 from regcli.errors import InputError, RecipeError
 from regcli.evaluate.learn2reg import mean_of_known, surface_distances
-from regcli.evaluate.metrics import tre
+from regcli.evaluate.metrics import label_sizes, tre
 from regcli.evaluate.report import check_gate, finite, labels_report
 from regcli.image import Image, Space
 from regcli.io.nifti import read_image
@@ -157,7 +157,7 @@ def _compare_labels(
     job: Evaluation, fixed: Image, other: Image, phi: Warp | None, warnings: list[str]
 ) -> dict[str, Any]:
     """Dice and HD95, before and after if the labels are carried here."""
-    in_fixed, in_other = (set(image.data.unique().tolist()) - {0} for image in (fixed, other))
+    in_fixed, in_other = (label_sizes(image.data).keys() - {0} for image in (fixed, other))
     carried = job.moving_labels is not None
     codes = sorted(job.codes or (in_fixed & in_other if carried else in_fixed | in_other))
     if not codes or not in_fixed | in_other:

@@ -62,7 +62,7 @@ def surface_distances(
 
     Infinite for a label that is lost on the way.
     """
-    return _per_label(_cropped_hd95, fixed, moving, moved, codes)
+    return _per_label(area_weighted_hd95, fixed, moving, moved, codes)
 
 
 def log_determinant_spread(displacement: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -169,22 +169,31 @@ def _per_label(
     moved: np.ndarray,
     codes: Iterable[int],
 ) -> list[float]:
+    codes = list(codes)
+    boxes = [_boxes(labels, codes) for labels in (fixed, moving, moved)]
     found = []
     for code in codes:
-        a = fixed == code
-        known = bool(a.any()) and bool((moving == code).any())
-        found.append(measure(a, moved == code) if known else math.nan)
+        here, there, arrived = (box.get(code) for box in boxes)
+        if here is None or there is None:
+            found.append(math.nan)
+            continue
+        ends = zip(here, arrived or here, strict=True)
+        both = tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in ends)
+        found.append(measure(fixed[both] == code, moved[both] == code))
     return found
 
 
-def _cropped_hd95(fixed: np.ndarray, moved: np.ndarray) -> float:
-    """`area_weighted_hd95`, of the part of the arrays where either has the label."""
-    either = fixed | moved
-    ends = []
-    for axis in range(3):
-        used = np.flatnonzero(either.any(axis=tuple(a for a in range(3) if a != axis)))
-        ends.append(slice(used[0], used[-1] + 1))
-    return area_weighted_hd95(fixed[tuple(ends)], moved[tuple(ends)])
+def _boxes(labels: np.ndarray, codes: list[int]) -> dict[int, tuple[slice, ...]]:
+    """The smallest box around every one of the codes that occurs."""
+    from scipy.ndimage import find_objects  # late: see ops/spline.py
+
+    if not codes:
+        return {}
+    table = np.unique(codes)
+    rank = np.searchsorted(table, labels).clip(max=len(table) - 1)
+    ranked = np.where(table[rank] == labels, rank + 1, 0).astype(np.int32)
+    boxes = zip(table.tolist(), find_objects(ranked, max_label=len(table)), strict=True)
+    return {code: box for code, box in boxes if box is not None}
 
 
 def _inner(field: np.ndarray, edge: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -15,6 +15,7 @@ from regcli.ops.totals import total
 
 LOG_FLOOR = 1e-3  # determinants are raised to this before their log is taken
 _CONSTANT = 1e-12  # variance of an image scaled to at most 1 that counts as one value
+_DENSE = 1 << 20  # codes within such a range are counted one by one
 _SAMPLE = 200_000  # voxels that tell what is far out
 _FLAT = 1e-5  # a window with less than this share of the image's variance is flat
 
@@ -34,11 +35,25 @@ def dice(fixed: Tensor, moved: Tensor, codes: Iterable[int] | None = None) -> di
         InputError: If the shapes differ.
     """
     _require_same_shape(fixed, moved)
-    in_fixed, in_moved, in_both = map(_counts, (fixed, moved, fixed[fixed == moved]))
+    in_fixed, in_moved, in_both = map(label_sizes, (fixed, moved, fixed[fixed == moved]))
     if codes is None:
         codes = (in_fixed.keys() | in_moved.keys()) - {0}
     sizes = {code: in_fixed.get(code, 0) + in_moved.get(code, 0) for code in sorted(codes)}
     return {code: 2 * in_both.get(code, 0) / size for code, size in sizes.items() if size > 0}
+
+
+def label_sizes(labels: Tensor) -> dict[int, int]:
+    """Voxels of every code that occurs, 0 too, in labels of any shape; integers."""
+    if labels.numel() == 0:
+        return {}
+    least, most = int(labels.min()), int(labels.max())
+    if most - least < _DENSE:  # no sorting: a tenth of the time
+        counts = torch.bincount(labels.flatten() - least)
+        codes = counts.nonzero()[:, 0]
+        counts, codes = counts[codes], codes + least
+    else:
+        codes, counts = labels.unique(return_counts=True)
+    return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 
 
 def hd95(
@@ -66,7 +81,7 @@ def hd95(
     """
     _require_same_shape(fixed, moved)
     if codes is None:
-        codes = (_counts(fixed).keys() | _counts(moved).keys()) - {0}
+        codes = (label_sizes(fixed).keys() | label_sizes(moved).keys()) - {0}
     in_fixed, in_moved = (_surfaces(labels, set(codes)) for labels in (fixed, moved))
     steps = np.array(spacing)
     distances = {}
@@ -231,11 +246,6 @@ def _mask(mask: Tensor | None, like: Tensor) -> Tensor:
     if not bool((mask != 0).any()):
         raise InputError("The mask is empty.", "Give a mask with voxels that are not zero.")
     return mask != 0
-
-
-def _counts(labels: Tensor) -> dict[int, int]:
-    codes, counts = labels.unique(return_counts=True)
-    return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 
 
 def _surfaces(labels: Tensor, codes: set[int]) -> dict[int, np.ndarray]:

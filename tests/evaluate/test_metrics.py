@@ -64,6 +64,14 @@ def test_a_label_missing_from_one_scores_zero_and_from_both_nothing():
     assert math.isnan(distances[7])
 
 
+@pytest.mark.parametrize("far", [1, 10**8])
+def test_label_maps_without_a_voxel_in_common_do_not_overlap(far):
+    a, b = torch.full((3, 4, 5), -far), torch.full((3, 4, 5), far)
+    a[0] = 9
+    assert metrics.dice(a, b) == {-far: 0.0, 9: 0.0, far: 0.0}
+    assert metrics.label_sizes(a) == {-far: 40, 9: 20}
+
+
 def test_other_shapes_are_refused():
     a, b = torch.zeros(4, 4, 4), torch.zeros(4, 4, 5)
     for metric in (metrics.dice, metrics.ncc, metrics.lncc, metrics.mutual_information):
