@@ -19,7 +19,7 @@ from regcli.evaluate.learn2reg import mean_of_known, surface_distances
 from regcli.evaluate.metrics import label_sizes, tre
 from regcli.evaluate.report import check_gate, finite, labels_report
 from regcli.image import Image, Space
-from regcli.io.nifti import read_image
+from regcli.io.nifti import read_header, read_image
 from regcli.io.outputs import open_outputs
 from regcli.io.points import Points, read_points
 from regcli.warp import Warp
@@ -87,6 +87,11 @@ def _compare(job: Evaluation) -> dict[str, Any]:
     phi, fixed, moving = read_map(job.transforms) if job.transforms else (None, None, None)
     measured = phi if job.warp is None else read_deformation(job.warp)
     deforms = measured is not None and measured.displacement is not None
+    if not (deforms or job.fixed_labels or job.fixed_points):
+        raise InputError(
+            "The transforms are linear: they fold nowhere.",
+            "Give a deformable result, or labels or points to compare.",
+        )
     if job.mask is not None and not deforms:
         raise RecipeError("--mask has no effect without a deformation.", "Leave it out.")
     warnings: list[str] = []
@@ -123,6 +128,9 @@ def _read_labels(job: Evaluation, warnings: list[str]) -> tuple[Image, Image] | 
     other = job.moved_labels or job.moving_labels
     if job.fixed_labels is None or other is None:
         return None
+    for path in (job.fixed_labels, other):
+        if read_header(path).frames > 1:
+            raise InputError(f"{path} is 4-D.", "Give one label map.")
     files = [read_image(path, labels=True, constant=True) for path in (job.fixed_labels, other)]
     fixed, second = (file.image for file in files)
     warnings += [warning for file in files for warning in file.warnings]
@@ -142,9 +150,12 @@ def _read_points(
     other = job.moved_points or job.moving_points
     if job.fixed_points is None or other is None:
         return None
-    space = job.points_space
-    a = read_points(job.fixed_points, space, fixed)
-    b = read_points(other, space, fixed if job.moved_points else moving)
+    space, grids = job.points_space, (fixed, fixed if job.moved_points else moving)
+    if space == "voxel" and None in grids:
+        raise RecipeError(
+            "Points in voxels need grids.", "Give label maps or -t OUT too, or --points-space ras."
+        )
+    a, b = read_points(job.fixed_points, space, grids[0]), read_points(other, space, grids[1])
     if len(a.world) != len(b.world):
         raise InputError(
             f"{job.fixed_points} has {len(a.world)} points, {other} {len(b.world)}.",

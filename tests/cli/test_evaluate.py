@@ -124,7 +124,7 @@ def test_a_gate_ends_it_after_all_is_written(run, maps, finished, tmp_path):
         ("-t R --fixed-labels A --moving-labels B --moved-labels B", ["--moved-labels"]),
         ("--points P P --fixed-points P", ["--points"]),
         ("--fixed-labels A --moved-labels B --points-space lps", ["--points-space"]),
-        ("--points P P --points-space voxel", ["voxel"]),
+        ("--points P P --points-space voxel", ["voxel", "-t"]),
         ("--points P P --labels 4", ["--labels"]),
         ("--fixed-labels A --moved-labels B --labels 4,x", ["--labels"]),
         ("--fixed-labels A --moved-labels B --mask A", ["--mask"]),
@@ -149,6 +149,8 @@ def test_what_makes_no_sense_is_refused_and_named(run, maps, scans, finished, op
         ("--points P short.csv", ["short.csv"]),
         ("--warp A", ["a.nii.gz"]),
         ("--warp L", ["linear"]),
+        ("-t L", ["linear"]),
+        ("--fixed-labels A --moved-labels frames.nii", ["4-D", "one label map"]),
         ("--l2r A", ["a.nii.gz"]),
         ("-t absent", ["absent"]),
     ],
@@ -158,6 +160,7 @@ def test_files_that_cannot_be_used_are_named(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "short.csv").write_text("x,y,z\n1,2,3\n")
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3, 2), np.int16), np.eye(4)), tmp_path / "frames.nii")
     floats = tmp_path / "floats.nii.gz"
     nib.save(nib.Nifti1Image(np.full((3, 3, 3), 0.5, np.float32), np.eye(4)), floats)
     files = {"A": maps[1], "B": maps[3], "P": scans.fixed_points, "L": finished / "affine.mat"}
