@@ -63,7 +63,7 @@ def similarity_report(
 def labels_report(
     fixed: Image, moving: Image, stages: Stages, codes: list[int] | None = None
 ) -> dict[str, Any]:
-    """Dice and HD95 (mm) of label maps at each stage, and their means over labels.
+    """Dice and HD95 (mm) of label maps at each stage, means over the labels, and each.
 
     Args:
         fixed: Integers.
@@ -81,9 +81,9 @@ def labels_report(
         distance = hd95(f, moved, fixed.space.spacing, codes)
         out["dice"][stage] = _mean(overlap)
         out["hd95_mm"][stage] = _mean(distance)
-        if stage == "after":
-            out["dice"]["per_label"] = {str(code): finite(v) for code, v in overlap.items()}
-            out["hd95_mm"]["per_label"] = {str(code): finite(v) for code, v in distance.items()}
+        key = "per_label" if stage == "after" else f"per_label_{stage}"
+        out["dice"][key] = {str(code): finite(v) for code, v in overlap.items()}
+        out["hd95_mm"][key] = {str(code): finite(v) for code, v in distance.items()}
     return out
 
 

@@ -90,7 +90,9 @@ def test_the_record_has_every_key_of_the_contract(report, job):
     for level in report["solver"]:
         told = {"stage", "level", "shape", "steps", "converged", "residuals"}
         assert level.keys() == told | {"stopped", "measure"}
-    assert report["labels"]["dice"].keys() == {"before", "linear", "after", "per_label"}
+    each = {"per_label", "per_label_before", "per_label_linear"}
+    for measure in ("dice", "hd95_mm"):
+        assert report["labels"][measure].keys() == {"before", "linear", "after"} | each
     assert report["points"]["tre_mm"].keys() == {"before", "linear", "after"}
     assert report["peak_memory_mb"].keys() == {"cpu", "cuda"}
     assert report["verdict"]["status"] == "PASS"
