@@ -18,7 +18,7 @@ check choice machine
 given
 stages
 follow
-pipeline featuremaps
+pipeline featuremaps report
 commands
 train batch
 cli

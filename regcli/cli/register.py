@@ -40,7 +40,7 @@ EXAMPLES = """Examples:
   regcli register a.nii.gz b.nii.gz --sweep smoothness=0.3,1,3 -o sweep/
 
 Files in DIR: warped, warp, inverse_warp, jacobian (.nii.gz), affine.mat,
-composite.h5, inverse_composite.h5, regcli.json, regcli.log.
+composite.h5, inverse_composite.h5, report.html, regcli.json, regcli.log.
 
 Exit codes: 0 done, 2 usage, 3 input, 4 output exists, 5 memory, 6 --fail-on,
 130 interrupted."""

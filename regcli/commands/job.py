@@ -30,6 +30,7 @@ NAMES = {
         "inverse_warped": "inverse_warped.nii.gz",
         "log_jacobian": "log_jacobian.nii.gz",
         "learn2reg": "disp_learn2reg.nii.gz",
+        "report": "report.html",
         "log": "regcli.log",
         "json": "regcli.json",
     }
@@ -44,7 +45,7 @@ NAMES["ants"] = NAMES["regcli"] | {
     "inverse_warped": "InverseWarped.nii.gz",
 }
 EXTRAS = ("inverse_warped", "log_jacobian", "learn2reg")  # what --write may add
-_DEFAULT = ("warped", "affine", "composite", "inverse_composite", "log", "json")
+_DEFAULT = ("warped", "affine", "composite", "inverse_composite", "report", "log", "json")
 _DEFORMABLE = ("warp", "inverse_warp", "jacobian")
 
 

@@ -16,7 +16,7 @@ import torch
 from regcli.choice import settled
 from regcli.commands.inputs import Inputs, read_inputs
 from regcli.commands.job import NAMES, Job, check_options
-from regcli.commands.results import log_text, make_report, write_files
+from regcli.commands.results import log_text, make_report, shown, write_files
 from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR, copied, open_outputs
@@ -25,6 +25,8 @@ from regcli.models.prompts import common_codes
 from regcli.models.registration import Watch
 from regcli.pipeline import Result, register
 from regcli.recipe import INITS, RegisterRecipe
+from regcli.report.page import render
+from regcli.report.pictures import draw
 
 # Measured at 160x192x224 with lncc and mind: peak memory of a run, beyond what Python and torch
 # take, per voxel of the box that shows something.
@@ -33,6 +35,7 @@ _BYTES_OF_LABELS = 130  # besides one per label and image: measured with two lab
 # At most, in files: bytes per voxel of fields (three float32) and of images, and per file of
 # headers, structure and text.
 _FIELD_BYTES, _IMAGE_BYTES, _OVERHEAD = 12, 8, 16_384
+_REPORT_BYTES = 3 << 20
 _FIELDS = ("warp", "inverse_warp", "composite", "inverse_composite", "learn2reg")
 _IMAGES = ("warped", "inverse_warped", "jacobian", "log_jacobian")
 
@@ -76,9 +79,12 @@ def register_files(
             progress("write", 0.0)
             with clock.measure("write"):
                 report = make_report(job, inputs, result, names)
+                pictures = draw(shown(inputs, result))
                 write_files(folder, names, inputs, result, progress)
         _finish(report, clock, result)
         (folder.stage(names["json"])).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        page = render(report, pictures)
+        folder.stage(names["report"]).write_text(page, encoding="utf-8")
         text = log_text(report, result)
         folder.stage(names["log"]).write_text(text, encoding="utf-8")
         earlier = _earlier_files(job.out)
@@ -189,6 +195,7 @@ def _check_disk(job: Job, inputs: Inputs, results: int) -> None:
     fields = sum(kind in _FIELDS for kind in names) if "warp" in names else 0
     images = sum(kind in _IMAGES for kind in names)
     needed = voxels * (_FIELD_BYTES * fields + _IMAGE_BYTES * images) + _OVERHEAD * len(names)
+    needed += _REPORT_BYTES
     needed *= results
     free = shutil.disk_usage(job.out).free
     if needed > free:

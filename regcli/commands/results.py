@@ -31,6 +31,7 @@ from regcli.ops.jacobian import jacobian_determinant
 from regcli.ops.memory import release
 from regcli.pipeline import Result
 from regcli.registry import FOLDLESS
+from regcli.report.pictures import Subject
 from regcli.stages import CROSS
 from regcli.warp import Warp
 
@@ -47,15 +48,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         names: File name of each output.
     """
     fixed, moving = inputs.fixed.image, inputs.moving.image
-    eye = torch.eye(4, dtype=torch.float64)
-    linear = Warp(fixed.space, result.linear)
-    stages = {
-        "before": Warp(fixed.space, eye),
-        # where deforming began, and what must not get worse
-        "linear": inputs.initial if isinstance(inputs.initial, Warp) else linear,
-        "after": result.warp,
-    }
-    mask = foreground(fixed) if inputs.masks.fixed is None else inputs.masks.fixed[0] > 0
+    stages, mask = _stages(inputs, result), _mask(inputs)
     similarity = _similarity(fixed, moving, stages, mask, cross=result.metrics == CROSS)
     u, points = result.warp.displacement, inputs.points
     report: dict[str, Any] = {
@@ -93,6 +86,36 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
     }
     report["verdict"] = verdict(report, foldless=job.recipe.family in FOLDLESS)
     return report
+
+
+def shown(inputs: Inputs, result: Result) -> Subject:
+    """What report.html shows of a registration."""
+    return Subject(
+        inputs.fixed.image,
+        inputs.moving.image,
+        result.moved,
+        _stages(inputs, result),
+        _mask(inputs),
+    )
+
+
+def _stages(inputs: Inputs, result: Result) -> dict[str, Warp]:
+    """The map before, after the linear stage and at the end."""
+    space = inputs.fixed.image.space
+    return {
+        "before": Warp(space, torch.eye(4, dtype=torch.float64)),
+        # where deforming began, and what must not get worse
+        "linear": inputs.initial
+        if isinstance(inputs.initial, Warp)
+        else Warp(space, result.linear),
+        "after": result.warp,
+    }
+
+
+def _mask(inputs: Inputs) -> Tensor:
+    """(I, J, K) bool: where numbers are taken."""
+    given = inputs.masks.fixed
+    return foreground(inputs.fixed.image) if given is None else given[0] > 0
 
 
 def _similarity(

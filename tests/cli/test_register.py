@@ -12,7 +12,8 @@ from regcli.registry import LINEAR
 
 DEFAULT = {
     *("warped.nii.gz", "warp.nii.gz", "inverse_warp.nii.gz", "jacobian.nii.gz"),
-    *("affine.mat", "composite.h5", "inverse_composite.h5", "regcli.json", "regcli.log"),
+    *("affine.mat", "composite.h5", "inverse_composite.h5"),
+    *("report.html", "regcli.json", "regcli.log"),
 }
 QUICK = ("--transform", "translation")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import processes
 import pytest
 import SimpleITK as sitk
+from reports import decode
 from scans import write_pair
 
 from regcli.commands.job import Job
@@ -20,6 +22,7 @@ from regcli.errors import InputError
 from regcli.io.nifti import read_image
 from regcli.models.prepare import foreground
 from regcli.recipe import RegisterRecipe
+from regcli.report.planes import choose_planes
 
 KEYS = {
     *("version", "command", "recipe", "seed", "device", "threads", "fixed", "moving", "weights"),
@@ -114,6 +117,23 @@ def test_the_round_trip_is_that_of_the_files(report, job):
 
 def test_every_file_of_the_record_is_there_and_nothing_else(report, job):
     assert {str(path) for path in job.out.iterdir()} == set(report["outputs"].values())
+
+
+def test_the_report_shows_the_warped_image_and_the_numbers_of_the_record(report, job):
+    page = (job.out / "report.html").read_text()
+    fixed = read_image(job.fixed).image
+    moved = read_image(job.out / "warped.nii.gz").image
+    for plane in choose_planes(fixed.space, foreground(fixed)):
+        uri = re.search(rf'src="([^"]*)" alt="{plane.name} plane, moving image after the reg', page)
+        shown, values = decode(uri[1])[..., 0], plane.slice(moved)
+        inside = (shown > 10) & (shown < 245)
+        assert np.corrcoef(shown[inside], values[inside])[0, 1] > 0.999
+    assert f"{report['similarity']['after']:.3f} after" in page
+    assert f"TRE {report['points']['tre_mm']['before']:.2f} → " in page
+    assert f"total {report['seconds']['total']:.2f}" in page
+    for code in report["labels"]["dice"]["per_label"]:
+        assert f'<th scope="row">{code}</th>' in page
+    assert page.count("<polyline ") == len(report["solver"])
 
 
 def test_the_record_holds_no_number_that_json_lacks(job, report):

@@ -200,7 +200,7 @@ def test_the_disk_must_hold_all_results_together(scans, tmp_path, monkeypatch, n
     sweep = _sweep(scans, tmp_path / "out")
     for results, enough in ((4, True), (2, False)):
         # what one result may take, as its registration reckons
-        free = results * (20_925 * (12 * 4 + 8 * 2) + 16_384 * 9)
+        free = results * (20_925 * (12 * 4 + 8 * 2) + 16_384 * 10 + (3 << 20))
         usage = shutil.disk_usage(tmp_path)._replace(free=free)
         monkeypatch.setattr("shutil.disk_usage", lambda path, usage=usage: usage)
         with pytest.raises(AssertionError if enough else OutputError):
