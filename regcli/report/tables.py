@@ -44,7 +44,8 @@ def numbers(report: dict[str, Any]) -> Markup:
         element(
             "p",
             {"class": "note"},
-            f"{similarity['coverage_percent']:.0f} % of what counts lies inside the moving image. "
+            f"{similarity['coverage_percent']:.0f} % of the fixed foreground or mask lies inside "
+            "the moving image. "
             f"The inverse is off by {inverse['mean_mm']:.2g} mm on average, "
             f"{inverse['max_mm']:.2g} mm at most.",
         )
