@@ -1,7 +1,6 @@
 """regcli register."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,18 +12,17 @@ from regcli.cli.common import (
     Verbosity,
     emit,
     folder,
-    listed,
     make_recipe,
     option,
-    parse_frame,
     print_paths,
     progress,
     weights_name,
 )
+from regcli.cli.jobs import make_job, recipe_flags
 from regcli.cli.summary import tell
 from regcli.cli.sweep import run_sweep, swept
 from regcli.errors import GateError
-from regcli.io.files import open_input
+from regcli.io.files import default_name, open_input
 
 if TYPE_CHECKING:
     from regcli.commands.job import Job
@@ -221,59 +219,18 @@ def register(
     no_progress: Annotated[bool, option("No bars.", "", "--no-progress", panel=_RUN)] = False,
 ) -> None:
     """Find the map that carries MOVING onto FIXED, and write it with the warped image."""
+    asked = dict(locals())  # by parameter, as other commands that register give them
     verbosity = Verbosity.of(quiet, verbose)
-    flags = {
-        "model": model,
-        "weights": weights,
-        "transform": transform,
-        "init": init,
-        "metric": None if metric is None else tuple(metric),
-        "regularizer": None if regularizer is None else tuple(regularizer),
-        "smoothness": smoothness,
-        "restrict": None if restrict is None else recipes.numbers("restrict", restrict, "1x1x0"),
-        "iterations": None if iterations is None else recipes.numbers("iterations", iterations),
-        "levels": None if levels is None else recipes.numbers("levels", levels),
-        "tol": tol,
-        "solver": solver,
-        "diagnose": diagnose,
-        "interpolation": interp,
-        "use_labels": use_labels,
-        "use_points": use_points,
-        "device": device,
-        "threads": threads,
-        "seed": seed,
-        "deterministic": deterministic,
-    }
+    flags = recipe_flags(asked)
     field, choices = swept(sweep, config, preset, flags) if sweep else ("", {})
     recipe = next(iter(choices.values())) if choices else make_recipe(config, preset, flags)
     for path in (fixed, moving):
         open_input(path).close()
 
-    from regcli.commands.job import Job
     from regcli.commands.register import register_files
 
-    job = Job(
-        fixed=fixed,
-        moving=moving,
-        out=out or Path(f"{_stem(moving)}_to_{_stem(fixed)}"),
-        recipe=recipe,
-        fixed_mask=fixed_mask,
-        moving_mask=moving_mask,
-        smoothness_map=smoothness_map,
-        fixed_labels=fixed_labels,
-        moving_labels=moving_labels,
-        fixed_points=fixed_points,
-        moving_points=moving_points,
-        points_space=points_space,
-        frame=parse_frame(frame),
-        write=listed("--write", write),
-        naming=naming,
-        force=force,
-        time_limit=time_limit,
-        fail_on=tuple(fail_on or ()),
-        log=log,
-        command=("regcli", *sys.argv[1:]),
-    )
+    out = out or Path(default_name(fixed, moving))
+    job = make_job(asked, recipe, fixed=fixed, moving=moving, out=out)
     if choices:
         run_sweep(job, field, choices, verbosity, bars=not no_progress, as_json=json_output)
         return
@@ -307,11 +264,3 @@ def _announced(
         show(stage, share)
 
     return report
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in (".nii.gz", ".mgh.gz"):
-        if name.endswith(suffix):
-            return name.removesuffix(suffix)
-    return path.stem

@@ -23,6 +23,12 @@ def extension(path: Path) -> str:
     return next((e for e in _DOUBLE if name.endswith(e)), path.suffix.lower())
 
 
+def default_name(fixed: Path, moving: Path) -> str:
+    """The folder of a result for which nobody gave a name: MOVING_to_FIXED."""
+    stems = [path.name[: len(path.name) - len(extension(path))] for path in (moving, fixed)]
+    return "_to_".join(stems)
+
+
 def open_input(path: Path) -> BinaryIO:
     """The file, opened for reading bytes.
 
