@@ -1,5 +1,6 @@
 """Which model registers a pair: what was asked for, or learned features where they suit it."""
 
+import functools
 from dataclasses import replace
 
 from torch import Tensor
@@ -201,8 +202,7 @@ def load_steps(spec: str) -> Iterative:
     Raises:
         WeightsError: If the file is missing, damaged, or holds another kind of weights.
     """
-    file = files.find(spec)
-    return assemble_steps(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
+    return _steps(files.find(spec))
 
 
 def load(spec: str) -> Learned:
@@ -211,7 +211,17 @@ def load(spec: str) -> Learned:
     Raises:
         WeightsError: If the file is missing, damaged, or holds another kind of weights.
     """
-    file = files.find(spec)
+    return _features(files.find(spec))
+
+
+# Of a batch each worker makes its network once; a file that has changed has another hash.
+@functools.lru_cache(maxsize=1)
+def _steps(file: files.WeightsFile) -> Iterative:
+    return assemble_steps(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
+
+
+@functools.lru_cache(maxsize=1)
+def _features(file: files.WeightsFile) -> Learned:
     return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
 
 

@@ -6,7 +6,8 @@ RegcliError
 │   └── WeightsError    3  weights that are missing, damaged or of another kind
 ├── OutputError         4  the result exists already, or cannot be written
 ├── MemoryShortageError 5  not enough memory for this pair
-└── GateError           6  the result failed the user's own quality gate
+├── GateError           6  the result failed the user's own quality gate
+└── BatchError          7  some rows of a batch failed
 """
 
 
@@ -58,3 +59,9 @@ class GateError(RegcliError):
     """The result failed the user's own quality gate."""
 
     code = 6
+
+
+class BatchError(RegcliError):
+    """Some rows of a batch failed."""
+
+    code = 7

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 import regcli
-from regcli.cli import apply, evaluate, features, info, jacobian, register, train, weights
+from regcli.cli import apply, batch, evaluate, features, info, jacobian, register, train, weights
 from regcli.cli.common import console, emit
 from regcli.errors import InputError, MemoryShortageError, OutputError, RegcliError
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 regcli COMMAND -h explains a command. A traceback is shown if --debug is given too.""",
 )
 app.command(name="register", epilog=register.EXAMPLES)(register.register)
+app.command(name="batch", epilog=batch.EXAMPLES)(batch.batch)
 app.command(name="apply", epilog=apply.EXAMPLES)(apply.apply)
 app.command(name="jacobian", epilog=jacobian.EXAMPLES)(jacobian.jacobian)
 app.command(name="evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
@@ -67,7 +68,7 @@ def main() -> None:
         _check_encoding(arguments)
         code = app(args=arguments, prog_name="regcli", standalone_mode=False) or 0
         if code == _INTERRUPTED:  # typer turns KeyboardInterrupt into this
-            _say("Interrupted.", "Run the command again; a training goes on with --resume.")
+            _say("Interrupted.", "Run it again; train and batch go on with --resume.")
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -126,6 +126,28 @@ def check_room(job: Job, inputs: Inputs, results: int = 1) -> None:
     _check_disk(job, inputs, results)
 
 
+def memory_needed(fixed: int, moving: int, recipe: RegisterRecipe, codes: int) -> int:
+    """Bytes that a registration takes at most, beyond what Python and torch do.
+
+    Args:
+        fixed: Voxels of that image.
+        moving: Likewise.
+        recipe: Whether labels drive the registration.
+        codes: Labels that both label maps have.
+    """
+    needed = fixed * _BYTES_PER_VOXEL + moving * 20
+    return needed + (fixed * (_BYTES_OF_LABELS + 2 * codes) if recipe.use_labels else 0)
+
+
+def free_memory() -> int | None:
+    """Bytes that can still be had, or None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
+
+
 def spare_inputs(job: Job, names: Iterable[str]) -> None:
     """Refuse to write over what is read, whatever --force says.
 
@@ -177,10 +199,10 @@ class _Clock:
 
 def _check_memory(inputs: Inputs, recipe: RegisterRecipe) -> None:
     sizes = [f.image.data.numel() for f in (inputs.fixed, inputs.moving)]
-    needed = sizes[0] * _BYTES_PER_VOXEL + sizes[1] * 20
-    if recipe.use_labels and inputs.labels is not None:
-        needed += sizes[0] * (_BYTES_OF_LABELS + 2 * len(common_codes(*inputs.labels)))
-    free = _free_memory()
+    used = inputs.labels if recipe.use_labels else None
+    codes = 0 if used is None else len(common_codes(*used))
+    needed = memory_needed(sizes[0], sizes[1], recipe, codes)
+    free = free_memory()
     if free is not None and needed > free:
         raise MemoryShortageError(
             f"This pair needs about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free.",
@@ -204,15 +226,6 @@ def _check_disk(job: Job, inputs: Inputs, results: int) -> None:
             f"{needed / 2**20:.1f}.",
             "Free some space, or choose another disk with -o.",
         )
-
-
-def _free_memory() -> int | None:
-    """Bytes that can still be had, or None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
 
 
 @contextmanager

@@ -1,0 +1,141 @@
+"""What a worker does with one row: register it, and tell what became of it in plain values."""
+
+import base64
+import struct
+import threading
+import traceback
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from regcli.batch.fingerprint import digests, fingerprint
+from regcli.commands.job import NAMES, Job
+from regcli.commands.register import register_files
+from regcli.errors import RegcliError
+from regcli.io.nifti import read_image
+from regcli.io.outputs import SIDECAR
+
+_ONE = threading.Lock()  # torch's settings are the process's: its threads take turns
+_SIDE = 72  # most pixels along a side of a picture
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        code: Exit code that `regcli register` would have ended with.
+        cause: One sentence; empty if the row was registered.
+        remedy: Likewise.
+        key: See `fingerprint`.
+        files: SHA-256 by file name.
+        picture: PNG in base64: the fixed image, then the moved one.
+        details: A traceback, if this was a bug.
+    """
+
+    code: int = 0
+    cause: str = ""
+    remedy: str = ""
+    key: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    picture: str = ""
+    details: str = ""
+
+
+def failure(error: RegcliError) -> Outcome:
+    """What an error means for the row that it came from."""
+    return Outcome(error.code, error.cause, error.remedy)
+
+
+def run_row(job: Job, threads: int, place: int, check: Callable[[], None]) -> Outcome:
+    """Register a row; whatever goes wrong is told, not raised.
+
+    Args:
+        job: As the user wants it.
+        threads: Of this worker.
+        place: Which of the workers this is, from 0: GPUs go round.
+        check: Called at every step; may raise KeyboardInterrupt.
+    """
+    with _ONE:
+        try:
+            return _registered(job, threads, place, check)
+        except RegcliError as error:
+            return failure(error)
+        except MemoryError:
+            return Outcome(5, "Memory ran out.", "Crop the images, or use fewer workers (-j).")
+        except Exception as error:  # other rows must go on, whatever this one met
+            cause = f"A bug in regcli: {type(error).__name__}: {error}."
+            remedy = "Run the row by regcli register with --debug and report what it prints."
+            return Outcome(1, cause, remedy, details=traceback.format_exc())
+
+
+def _registered(job: Job, threads: int, place: int, check: Callable[[], None]) -> Outcome:
+    key = fingerprint(job)  # before the files are read: those that change now are found changed
+    recipe = replace(job.recipe, device=_device(job.recipe.device, place))
+    recipe = replace(recipe, threads=min(recipe.threads, threads))
+    if job.force and not (job.out / SIDECAR).exists():
+        _clear(job.out)
+    torch.set_num_threads(threads)
+    # gates are asked by who reads the record
+    register_files(replace(job, recipe=recipe, fail_on=()), lambda stage, share: check())
+    return Outcome(key=key, files=digests(job), picture=_picture(job))
+
+
+def _device(name: str, place: int) -> str:
+    """A GPU for each worker in turn, where the user left open which."""
+    count = torch.cuda.device_count()
+    return f"cuda:{place % count}" if name in ("auto", "cuda") and count else name
+
+
+def _clear(out: Path) -> None:
+    """Remove files of a result that was cut short while it got its names."""
+    for name in {name for names in NAMES.values() for name in names.values()}:
+        if (out / name).is_file():
+            (out / name).unlink()
+
+
+def _picture(job: Job) -> str:
+    """The middle axial slices of the fixed and the moved image, side by side."""
+    moved = job.out / NAMES[job.naming]["warped"]
+    slices = [_slice(path, job.frame) for path in (job.fixed, moved)]
+    return base64.b64encode(_png(torch.cat(slices, 1))).decode("ascii")
+
+
+def _slice(path: Path, frame: Any) -> Tensor:
+    """(rows, columns) uint8: right is on the left, anterior up."""
+    image = read_image(path, frame=frame, constant=True).image.canonical()
+    flat = image.space.shape.index(1) if 1 in image.space.shape else 2
+    plane = image.data[0].select(flat, image.space.shape[flat] // 2).float().nan_to_num(0, 0, 0)
+    low, high = torch.quantile(plane.flatten()[:: max(1, plane.numel() // 100_000)], _ENDS)
+    seen = ((plane - low) / (high - low).clamp(min=1e-20)).clamp(0, 1)
+    steps = [image.space.spacing[axis] for axis in range(3) if axis != flat]
+    sides = [n * step for n, step in zip(seen.shape, steps, strict=True)]
+    size = [max(1, round(_SIDE * side / max(sides))) for side in sides]
+    small = interpolate(seen[None, None], size=size, mode="area")[0, 0]
+    return (255 * small.T.flip(0, 1)).round().to(torch.uint8)
+
+
+_ENDS = torch.tensor([0.01, 0.995])
+
+
+def _png(pixels: Tensor) -> bytes:
+    """A grey picture as a PNG file.
+
+    Args:
+        pixels: (rows, columns) uint8.
+    """
+    rows, columns = pixels.shape
+    lines = b"".join(b"\0" + bytes(row) for row in pixels.tolist())
+    head = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
