@@ -13,10 +13,13 @@ from pathlib import Path
 _SERVER = multiprocessing.get_context("forkserver")
 
 
-def start(target, *arguments, said: Path = Path(os.devnull)) -> BaseProcess:
-    """Run a function of a module in a process of its own; what it prints goes to `said`."""
+def start(target, *arguments, said: Path = Path(os.devnull), daemon: bool = True) -> BaseProcess:
+    """Run a function of a module in a process of its own; what it prints goes to `said`.
+
+    Only one that is no daemon may have processes of its own; it must be ended by who starts it.
+    """
     _SERVER.set_forkserver_preload(["regcli.commands.register", "regcli.cli.main"])
-    process = _SERVER.Process(target=_run, args=(said, target, arguments), daemon=True)
+    process = _SERVER.Process(target=_run, args=(said, target, arguments), daemon=daemon)
     process.start()
     return process
 

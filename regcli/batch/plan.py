@@ -79,11 +79,16 @@ def make_plan(batch: Batch) -> list[Task]:
     _check_inputs(tasks)
     first, step = batch.part or (1, 1)
     tasks = [_examined(task) for task in tasks[first - 1 :: step]]
-    faults = [task.problem for task in tasks]
-    if faults and all(isinstance(fault, RecipeError | WeightsError) for fault in faults):
-        assert faults[0] is not None
-        raise faults[0]  # it is the options, not the rows
+    _check_faults([task.problem for task in tasks])
     return tasks
+
+
+def _check_faults(problems: list[RegcliError | None]) -> None:
+    """Raise what is wrong with the options, where no row whose files are there can be done."""
+    own = [p for p in problems if not isinstance(p, InputError) or isinstance(p, WeightsError)]
+    if own and all(isinstance(problem, RecipeError | WeightsError) for problem in own):
+        assert own[0] is not None
+        raise own[0]
 
 
 def _task(row: Row, common: Job) -> Task:

@@ -21,9 +21,10 @@ from regcli.batch.plan import Batch, Task, make_plan
 from regcli.batch.pool import WorkerLostError
 from regcli.batch.summary import write_summary
 from regcli.batch.worker import Outcome, failure
+from regcli.commands.job import NAMES
 from regcli.commands.record import spare_result
 from regcli.errors import BatchError, MemoryShortageError, OutputError, RegcliError
-from regcli.io.outputs import SIDECAR, open_outputs
+from regcli.io.outputs import SIDECAR, open_outputs, sweep
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,8 @@ class _Run:
                 task = running.pop(future)
                 outcome, lost = _outcome(future)
                 crowded = outcome.code == MemoryShortageError.code and bool(running)
+                if lost:
+                    sweep(task.job.out)
                 if (lost or crowded) and task.row not in self.again:
                     self.again.add(task.row)
                     todo.append(self._retried(task))
@@ -185,12 +188,11 @@ class _Run:
     def _owned(self, task: Task) -> Task:
         """The task, which may replace what a batch left in its folder."""
         own = self.batch.resume and task.name in self.history.begun
-        return replace(task, job=replace(task.job, force=task.job.force or own))
+        return _replacing(task) if own else task
 
     def _retried(self, task: Task) -> Task:
         """The task, which may replace what its worker left when it was lost."""
-        begun = task.name in self.history.begun or not (task.job.out / SIDECAR).exists()
-        return replace(task, job=replace(task.job, force=task.job.force or begun))
+        return task if (task.job.out / SIDECAR).exists() else _replacing(task)
 
     def _done(self, task: Task, outcome: Outcome) -> None:
         kept = {"key": outcome.key, "files": outcome.files, "picture": outcome.picture}
@@ -205,6 +207,14 @@ class _Run:
     def _finish(self, task: Task, outcome: Outcome, *, earlier: bool) -> None:
         self.finished[task.row] = outcome
         self.watch(Finished(task, outcome, earlier, self.total))
+
+
+def _replacing(task: Task) -> Task:
+    """The task, for a folder that a batch wrote to: what was cut short there is removed."""
+    if not (task.job.out / SIDECAR).exists():
+        for name in NAMES[task.job.naming].values():
+            (task.job.out / name).unlink(missing_ok=True)
+    return replace(task, job=replace(task.job, force=True))
 
 
 def _outcome(future: Future[Outcome]) -> tuple[Outcome, bool]:

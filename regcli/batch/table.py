@@ -42,6 +42,8 @@ def read_table(path: Path) -> list[Row]:
         InputError: If there is no such text file.
         RecipeError: If its columns are not those of a batch, or it has no row.
     """
+    if path.is_file() and not path.stat().st_size:
+        raise RecipeError(f"{path} is empty.", _LIKE)
     lines = read_text(path, "Save it as CSV in UTF-8.").splitlines()
     first = next((line for line in lines if line.strip()), "")
     reader = csv.reader(lines, delimiter=max(",;\t", key=first.count))

@@ -19,7 +19,6 @@ from regcli.commands.job import NAMES, Job
 from regcli.commands.register import register_files
 from regcli.errors import RegcliError
 from regcli.io.nifti import read_image
-from regcli.io.outputs import SIDECAR
 
 _ONE = threading.Lock()  # torch's settings are the process's: its threads take turns
 _SIDE = 72  # most pixels along a side of a picture
@@ -79,8 +78,6 @@ def _registered(job: Job, threads: int, place: int, check: Callable[[], None]) -
     key = fingerprint(job)  # before the files are read: those that change now are found changed
     recipe = replace(job.recipe, device=_device(job.recipe.device, place))
     recipe = replace(recipe, threads=min(recipe.threads, threads))
-    if job.force and not (job.out / SIDECAR).exists():
-        _clear(job.out)
     torch.set_num_threads(threads)
     # gates are asked by who reads the record
     register_files(replace(job, recipe=recipe, fail_on=()), lambda stage, share: check())
@@ -91,13 +88,6 @@ def _device(name: str, place: int) -> str:
     """A GPU for each worker in turn, where the user left open which."""
     count = torch.cuda.device_count()
     return f"cuda:{place % count}" if name in ("auto", "cuda") and count else name
-
-
-def _clear(out: Path) -> None:
-    """Remove files of a result that was cut short while it got its names."""
-    for name in {name for names in NAMES.values() for name in names.values()}:
-        if (out / name).is_file():
-            (out / name).unlink()
 
 
 def _picture(job: Job) -> str:

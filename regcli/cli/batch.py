@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from regcli.cli.common import Verbosity, console, emit, folder, make_recipe, opt
 from regcli.cli.jobs import make_job, recipe_flags
 from regcli.cli.register import register
 from regcli.errors import RecipeError
+from regcli.recipe import INITS
 
 if TYPE_CHECKING:
     from regcli.batch.run import Finished
@@ -100,14 +102,19 @@ def batch(
     recipe = make_recipe(asked["config"], asked["preset"], recipe_flags(asked))
     rows = read_table(pairs)
     if dask is None:
-        prepare("regcli.batch.crew", "regcli.cli.main")
+        prepare("regcli.batch.server", "regcli.cli.main")
 
-    from regcli.batch.crew import check_dask, dask_crew, local_crew
+    from regcli.batch.crew import check_dask, cores, dask_crew, local_crew
     from regcli.batch.plan import Batch
     from regcli.batch.run import check_batch, run_batch
 
     if dask is not None:
         check_dask(dask)
+        recipe = replace(recipe, init=_found(recipe.init), weights=_found(recipe.weights))
+    elif jobs is not None and jobs > cores():
+        verbosity.say(f"This machine has {cores()} cores: so many workers are used.")
+    # workers of other machines are in other folders
+    asked = {name: v.absolute() if isinstance(v, Path) else v for name, v in asked.items()}
     job = make_job(asked, recipe, fixed=Path(), moving=Path(), out=out)
     plan = Batch(rows, job, part, resume)
     crew = partial(local_crew, jobs or 1) if dask is None else partial(dask_crew, dask)
@@ -132,6 +139,14 @@ def _part(text: str) -> tuple[int, int]:
             f"--index '{text}' is not I/N with I from 1 to N.", "Number array jobs from 1: 1/20."
         )
     return number, count
+
+
+def _found(text: str) -> str:
+    """The path of a file that an option names, for workers that are elsewhere; or the name."""
+    from regcli.io.weights import is_shipped
+
+    file = text and text not in INITS and not is_shipped(text) and Path(text).exists()
+    return str(Path(text).absolute()) if file else text
 
 
 @contextmanager

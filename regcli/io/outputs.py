@@ -79,7 +79,7 @@ def open_outputs(
     temporary = path / f".regcli-{os.getpid()}-{socket.gethostname()}-{secrets.token_hex(4)}"
     try:
         _create(path, temporary)
-        _sweep(path)
+        sweep(path)
         _check_free(path, names, force)
         yield OutputFolder(path, temporary)
     except OSError as error:
@@ -150,8 +150,12 @@ def _check_free(path: Path, names: Iterable[str], force: bool) -> None:
             )
 
 
-def _sweep(path: Path) -> None:
-    """Remove temporary folders of this machine's dead processes."""
+def sweep(path: Path) -> None:
+    """Remove temporary folders of this machine's dead processes.
+
+    Args:
+        path: A folder of results, or one that was to become so.
+    """
     for folder in path.glob(".regcli-*"):
         owner = _TEMPORARY.fullmatch(folder.name)
         if owner and owner[2] == socket.gethostname() and not _alive(int(owner[1])):

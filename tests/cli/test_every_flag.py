@@ -86,6 +86,17 @@ SHOWN = {
         "--quiet": "cli/every_flag training_is_told_of_unless_it_is_to_be_quiet",
         "--no-progress": "cli/every_flag training_is_told_of_unless_it_is_to_be_quiet",
     },
+    "batch": {
+        "--out": "cli/batch rows_are_done_and_the_worst_told_first",
+        "--jobs": "cli/batch a_killed_batch_leaves_no_process_and_goes_on_to_the_same_bytes",
+        "--dask": "cli/batch dask_that_is_not_installed_is_named",
+        "--index": "batch/run jobs_of_an_array_take_their_rows_and_are_joined",
+        "--resume": "cli/batch rows_are_done_and_the_worst_told_first",
+        "--json": "cli/batch json_alone_is_on_stdout_and_quiet_tells_errors_only",
+        "--quiet": "cli/batch json_alone_is_on_stdout_and_quiet_tells_errors_only",
+        "--verbose": "cli/batch rows_are_done_and_the_worst_told_first",
+        "--no-progress": "cli/batch one_bar_is_shown_on_a_terminal_if_wanted",
+    },
     "info": {"--json": "cli/info json_describes_every_file"},
     "weights list": {"--json": "cli/weights list_names_what_there_is"},
     "weights show": {"--json": "cli/weights show_prints_the_card_and_the_header"},
@@ -111,6 +122,7 @@ PLANNED = {
     "--threads": ("5", "threads", 5),
     "--deterministic": (None, "deterministic", True),
 }
+ALONE = ("--sweep", "--log")  # options of register that a batch has not
 TYPERS = {"--install-completion", "--show-completion"}
 
 
@@ -215,6 +227,8 @@ def _options(command, path=()):
 
 def test_the_tables_name_every_option_of_every_command():
     shown = SHOWN | {"register": ACTS, "train": SHOWN["train"] | PLANNED}
+    # see cli/batch every_option_of_register_is_that_of_each_row
+    shown["batch"] = SHOWN["batch"] | {name: "" for name in ACTS if name not in ALONE}
     named = {(command, option) for command, options in shown.items() for option in options}
     found = set(_options(typer.main.get_command(cli.app)))
     assert {(command, name) for command, name in found if name not in TYPERS} == named
