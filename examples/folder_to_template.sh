@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Register every image of a folder to a template; rerun it to continue where it stopped.
-#   examples/folder_to_template.sh TEMPLATE.nii.gz SCANS/ RESULTS/ [regcli register options]
+#   examples/folder_to_template.sh TEMPLATE.nii.gz SCANS/ RESULTS/ [options of regcli batch]
+# Four at a time: -j 4. On a Dask cluster that sees the same files: --dask tcp://HOST:8786
 set -euo pipefail
-template=$1 scans=$2 results=$3
+template=$(realpath "$1") scans=$(realpath "$2") results=$3
 shift 3
 
-failed=0
-for scan in "$scans"/*.nii.gz; do
-    name=$(basename "$scan" .nii.gz)
-    [ -e "$results/$name/regcli.json" ] && continue # written last: the result is complete
-    regcli register "$template" "$scan" -o "$results/$name" -q --force "$@" >/dev/null || {
-        echo "failed (exit $?): $scan" >&2
-        failed=1
-    }
-done
-exit "$failed"
+quoted() { printf '"%s"' "${1//\"/\"\"}"; } # as CSV wants names with commas and quotes
+mkdir -p "$results"
+{
+    echo fixed,moving,out
+    for scan in "$scans"/*.nii.gz; do
+        echo "$(quoted "$template"),$(quoted "$scan"),$(quoted "$(basename "$scan" .nii.gz)")"
+    done
+} >"$results/pairs.csv"
+regcli batch "$results/pairs.csv" -o "$results" --resume "$@"

@@ -77,24 +77,65 @@ def test_labels_are_carried_to_a_subject(phantom, labelled):
 
 
 def test_a_folder_is_registered_to_a_template_and_continued(phantom, tmp_path):
-    """One scan is done already, one is missing, one is left to do."""
-    scans, out = tmp_path / "scans with a space", tmp_path / "out"
+    """One scan is missing at first."""
+    scans, out = tmp_path / "scans, with a space", tmp_path / "out"
     scans.mkdir()
-    for name, there in (("a", "moving"), ("b", "nothing"), ("c", "moving")):
+    for name, there in (("b", "nothing"), ("c", "moving")):
         (scans / f"{name}.nii.gz").symlink_to(phantom / f"{there}.nii.gz")
-    earlier, left = (out / name / "regcli.json" for name in ("a", "c"))
-    earlier.parent.mkdir(parents=True)
-    earlier.touch()
     command = (EXAMPLES / "folder_to_template.sh", phantom / "fixed.nii.gz", scans, out)
     command = (*command, "--transform", "rigid")
-    said = run(*command, code=1).stderr
-    assert f"failed (exit 3): {scans / 'b.nii.gz'}" in said
-    assert {path.name for path in out.iterdir()} == {"a", "c"}
-    assert list(earlier.parent.iterdir()) == [earlier]
-    written = left.stat().st_mtime_ns
+    said = run(*command, code=7).stderr
+    assert f"row 1 (b) failed: {scans / 'b.nii.gz'}" in said
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"c"}
+    written = (out / "c" / "regcli.json").stat().st_mtime_ns
     (scans / "b.nii.gz").unlink()
     run(*command)
-    assert left.stat().st_mtime_ns == written
+    assert (out / "c" / "regcli.json").stat().st_mtime_ns == written
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """asked(script, *arguments): the words that a script calls regcli with, and its table."""
+    stub = tmp_path / "bin" / "regcli"
+    stub.parent.mkdir()
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\necho --\ncat "$2"\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}{os.pathsep}{os.environ['PATH']}")
+
+    def call(script, *arguments):
+        command = [EXAMPLES / script, *map(str, arguments)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        words, _, table = said.partition("--\n" + "fixed,moving")
+        return words.split("\n"), table.splitlines()[1:]
+
+    return call
+
+
+def test_bids_results_are_named_as_derivatives(asked, tmp_path):
+    bids, template = tmp_path / "bids", tmp_path / "t.nii.gz"
+    template.touch()
+    for folder, name in (("sub-01/anat", "sub-01"), ("sub-02/ses-1/anat", "sub-02_ses-1")):
+        (bids / folder).mkdir(parents=True)
+        for kind in ("T1w", "T2w"):
+            (bids / folder / f"{name}_{kind}.nii.gz").touch()
+    words, table = asked("bids_to_template.sh", template, bids, tmp_path / "out", "MNI", "-j", "2")
+    assert words[-4:] == ["--resume", "-j", "2", ""]
+    first = bids / "sub-01/anat/sub-01_T1w.nii.gz"
+    assert table == [
+        f'"{template}","{first}","sub-01/anat/sub-01_from-T1w_to-MNI_xfm"',
+        f'"{template}","{bids}/sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz",'
+        '"sub-02/ses-1/anat/sub-02_ses-1_from-T1w_to-MNI_xfm"',
+    ]
+
+
+def test_a_job_of_an_array_takes_its_rows(asked, tmp_path, monkeypatch):
+    table = tmp_path / "pairs.csv"
+    table.write_text("fixed,moving\na,b\n")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "20")
+    words, _ = asked("slurm_array.sh", table, tmp_path / "runs", "--transform", "rigid")
+    assert words[:6] == ["batch", str(table), "-o", str(tmp_path / "runs"), "--index", "3/20"]
+    assert words[6:] == ["--resume", "--threads", "1", "--transform", "rigid", ""]
 
 
 def test_change_over_time_is_mapped(phantom, tmp_path):
