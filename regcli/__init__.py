@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _NAMES = {
+    "Batch": "regcli.batch.plan",
     "FeatureJob": "regcli.commands.features",
     "FeatureMaps": "regcli.featuremaps",
     "Image": "regcli.image",
@@ -29,10 +30,13 @@ _NAMES = {
     "Warp": "regcli.warp",
     "features": "regcli.featuremaps",
     "features_files": "regcli.commands.features",
+    "local_crew": "regcli.batch.crew",
     "read_image": "regcli.io.nifti",
+    "read_table": "regcli.batch.table",
     "read_warp": "regcli.io.warps",
     "register": "regcli.pipeline",
     "register_files": "regcli.commands.register",
+    "run_batch": "regcli.batch.run",
     "write_image": "regcli.io.nifti",
 }
 

@@ -102,3 +102,12 @@ def test_weights_that_give_no_numbers_are_no_reason_to_fail_unless_asked_for(
 def test_a_name_of_weights_that_is_misspelt_does_not_go_unseen(images):
     with pytest.raises(WeightsError, match="knee"):
         decide(images, weights="knee", transform="affine")
+
+
+def test_a_network_is_made_once_unless_its_file_changes(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    write_weights(path)
+    first = choice.load(str(path))
+    assert choice.load(str(path)) is first
+    write_weights(path, gains=[0.1, 0.1, 0.1])
+    assert choice.load(str(path)).gains != first.gains

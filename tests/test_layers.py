@@ -85,8 +85,9 @@ def test_solving_needs_no_file_library(library):
         "result = typer.testing.CliRunner().invoke(m.app, ['--help'])\n"
         "assert result.exit_code == 0, result.output",
         "import typer.testing, regcli.cli.main as m\n"
-        "result = typer.testing.CliRunner().invoke(m.app, ['register', '--help'])\n"
-        "assert result.exit_code == 0, result.output",
+        "for command in ('register', 'batch'):\n"
+        "    result = typer.testing.CliRunner().invoke(m.app, [command, '--help'])\n"
+        "    assert result.exit_code == 0, result.output",
     ],
     ids=["cli", "registry", "help", "register --help"],
 )

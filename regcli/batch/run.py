@@ -35,13 +35,11 @@ class Finished:
         task: The row.
         outcome: What became of it.
         earlier: Whether that was so before this run.
-        total: How many rows there are.
     """
 
     task: Task
     outcome: Outcome
     earlier: bool
-    total: int
 
 
 Watch = Callable[[Finished], None]
@@ -74,7 +72,7 @@ def run_batch(
     ):
         for name in names:  # of an earlier run, whose results go one by one
             (batch.out / name).unlink(missing_ok=True)
-        run = _Run(batch, journal, read_history(batch.out), watch, len(tasks))
+        run = _Run(batch, journal, read_history(batch.out), watch)
         todo = run.sift(tasks)
         if todo:
             with crew() as workers:
@@ -117,7 +115,6 @@ class _Run:
     journal: Journal
     history: History
     watch: Watch
-    total: int
     finished: dict[int, Outcome] = field(default_factory=dict)
     again: set[int] = field(default_factory=set)  # rows that are tried once more, alone
 
@@ -206,7 +203,7 @@ class _Run:
 
     def _finish(self, task: Task, outcome: Outcome, *, earlier: bool) -> None:
         self.finished[task.row] = outcome
-        self.watch(Finished(task, outcome, earlier, self.total))
+        self.watch(Finished(task, outcome, earlier))
 
 
 def _replacing(task: Task) -> Task:

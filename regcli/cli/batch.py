@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from regcli.errors import RecipeError
 from regcli.recipe import INITS
 
 if TYPE_CHECKING:
+    from regcli.batch.crew import Crew
     from regcli.batch.run import Finished
 
 EXAMPLES = """Examples:
@@ -118,8 +119,14 @@ def batch(
     job = make_job(asked, recipe, fixed=Path(), moving=Path(), out=out)
     plan = Batch(rows, job, part, resume)
     crew = partial(local_crew, jobs or 1) if dask is None else partial(dask_crew, dask)
-    with _display(verbosity, bars=not no_progress) as watch:
-        record = run_batch(plan, crew, watch)
+    total = len(rows) if part is None else len(rows[part[0] - 1 :: part[1]])
+    with _display(total, verbosity, bars=not no_progress) as (display, watch):
+
+        def opened() -> AbstractContextManager["Crew"]:
+            display.start()  # all is checked by now
+            return crew()
+
+        record = run_batch(plan, opened, watch)
     counts = record["counts"]
     said = ", ".join(f"{counts[name]} {name}" for name in ("FAIL", "WARN", "PASS"))
     verbosity.say(f"{len(record['rows'])} rows: {said}")
@@ -150,8 +157,10 @@ def _found(text: str) -> str:
 
 
 @contextmanager
-def _display(verbosity: Verbosity, *, bars: bool) -> Iterator[Callable[["Finished"], None]]:
-    """What is shown of rows that are finished: one bar on a terminal; failures anyway."""
+def _display(
+    total: int, verbosity: Verbosity, *, bars: bool
+) -> Iterator[tuple[Progress, Callable[["Finished"], None]]]:
+    """One bar, for a terminal, and what is called with rows: their failures are told anyway."""
     columns = (
         TextColumn("rows"),
         BarColumn(bar_width=None),
@@ -161,24 +170,22 @@ def _display(verbosity: Verbosity, *, bars: bool) -> Iterator[Callable[["Finishe
     )
     shown = verbosity.level > 0 and bars and sys.stderr.isatty()
     display = Progress(*columns, console=console(), transient=True, disable=not shown)
-    bar = display.add_task("rows", total=None, failed="")
+    bar = display.add_task("rows", total=total, failed="")
     failed = 0
 
     def watch(finished: "Finished") -> None:
         nonlocal failed
         task, outcome = finished.task, finished.outcome
-        display.start()
         if outcome.code:
             failed += 1
             _say(display, verbosity, f"row {task.row} ({task.name}) failed: {outcome.cause}")
         elif verbosity.level > 1:
             what = "was done before" if finished.earlier else "done"
             _say(display, verbosity, f"row {task.row} ({task.name}) {what}")
-        display.update(bar, total=finished.total, failed=f"{failed} failed" if failed else "")
-        display.advance(bar)
+        display.update(bar, advance=1, failed=f"{failed} failed" if failed else "")
 
     try:
-        yield watch
+        yield display, watch
     finally:
         display.stop()
 
