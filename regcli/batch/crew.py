@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,15 +97,16 @@ def dask_crew(spec: str) -> Iterator[Crew]:
     """
     distributed = _distributed()
     count = int(spec.removeprefix(_LOCAL)) if spec.startswith(_LOCAL) else 0
-    cluster = _local_cluster(count) if count else None
-    try:
-        client = distributed.Client(cluster or spec, timeout=_WAIT_S)
-        client.wait_for_workers(1, timeout=_WAIT_S)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"No Dask workers at {spec}: {error}.", "Check the address, and start workers."
-        ) from None
-    try:
+    with ExitStack() as opened:
+        try:
+            cluster = opened.enter_context(closing(_local_cluster(count))) if count else None
+            client = distributed.Client(cluster or spec, timeout=_WAIT_S)
+            opened.callback(client.close)
+            client.wait_for_workers(1, timeout=_WAIT_S)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"No Dask workers at {spec}: {error}.", "Check the address, and start workers."
+            ) from None
         yield Crew(
             client.get_executor(pure=False, retries=0),
             _dask_row,
@@ -113,10 +114,6 @@ def dask_crew(spec: str) -> Iterator[Crew]:
             max(1, cores() // count) if count else 0,
             free_memory() if count else None,
         )
-    finally:
-        client.close()
-        if cluster is not None:
-            cluster.close()
 
 
 def _local_cluster(count: int) -> Any:
