@@ -53,6 +53,15 @@ def journal_path(folder: Path, part: Part | None) -> Path:
     return folder / f"journal{suffix(part)}.jsonl"
 
 
+def overlapping(folder: Path, part: Part | None) -> list[Path]:
+    """Journals in a folder that may have rows of this part: its own, and all of another N."""
+    found = folder.glob("journal*.jsonl")
+    if part is None:
+        return sorted(found)
+    own, others = journal_path(folder, part), f"-of-{part[1]}"
+    return sorted(path for path in found if path == own or not path.stem.endswith(others))
+
+
 def read_history(folder: Path) -> History:
     """What the journals in a folder say, of all parts.
 
@@ -87,18 +96,13 @@ def open_journal(folder: Path, part: Part | None) -> Iterator[Journal]:
     own = journal_path(folder, part)
     with own.open("ab") as file:
         _lock(file, own)
-        for other in folder.glob("journal*.jsonl"):
-            if other != own and _overlaps(other, part):
+        for other in overlapping(folder, part):
+            if other != own:
                 with other.open("rb") as there:
                     _lock(there, other)  # and free again at once: it is not ours to keep
         if own.stat().st_size and not own.read_bytes().endswith(b"\n"):
             file.write(b"\n")  # a line that was cut short must not swallow the next
         yield Journal(file)
-
-
-def _overlaps(other: Path, part: Part | None) -> bool:
-    """Whether another journal's run may have rows of this part: parts of one N differ."""
-    return part is None or not other.stem.endswith(f"-of-{part[1]}")
 
 
 def _lock(file: BinaryIO, path: Path) -> None:

@@ -12,8 +12,8 @@ from regcli.batch.fingerprint import digests, fingerprint
 from regcli.batch.journal import (
     History,
     Journal,
-    journal_path,
     open_journal,
+    overlapping,
     read_history,
     suffix,
 )
@@ -100,7 +100,7 @@ def check_batch(record: dict[str, Any]) -> None:
 
 
 def _check_fresh(batch: Batch) -> None:
-    if journal_path(batch.out, batch.part).exists() and not (batch.resume or batch.common.force):
+    if overlapping(batch.out, batch.part) and not (batch.resume or batch.common.force):
         raise OutputError(
             f"{batch.out} holds a batch already.",
             "Give --resume to go on with it, --force to do it anew, or another folder with -o.",

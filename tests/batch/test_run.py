@@ -147,6 +147,9 @@ def test_jobs_of_an_array_take_their_rows_and_are_joined(batch, done, tmp_path):
         done(batch(*names, part=part, resume=part[1] == 3), rows)
         taken[part] = rows.done
     assert taken == {(1, 2): ["a", "c"], (2, 2): ["b"], (3, 3): []}
+    for part in (None, (1, 3)):
+        with pytest.raises(OutputError, match="a batch already"):
+            done(batch(*names, part=part))
     rows = Rows()
     record = done(batch(*names, resume=True), rows)
     assert rows.done == []
