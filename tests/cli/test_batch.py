@@ -70,7 +70,7 @@ def test_json_alone_is_on_stdout_and_quiet_tells_errors_only(run, folder, inline
 
 def test_one_bar_is_shown_on_a_terminal_if_wanted(run, folder, inline, tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    line = ("batch", folder / "pairs.csv", "-o", tmp_path / "runs", *QUICK, "--force")
+    line = ("batch", folder / "pairs.csv", "-o", tmp_path / "runs", *QUICK, "--resume")
     assert BAR not in run(*line).err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     shown = run(*line).err
@@ -171,6 +171,7 @@ def test_every_option_of_register_is_that_of_each_row(jobs, tmp_path):
     assert set(vars(plain)) == set(Job.__dataclass_fields__)
 
 
+@pytest.mark.slow
 def test_a_killed_batch_leaves_no_process_and_goes_on_to_the_same_bytes(
     run, folder, inline, tmp_path
 ):
