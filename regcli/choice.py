@@ -19,6 +19,10 @@ from regcli.recipe import RegisterRecipe
 from regcli.registry import FIXED_POINTS, LEARNERS, LINEAR, STATES, build
 from regcli.solve.fixedpoint import FixedPointSolver
 
+_OF_EQUILIBRIA = (
+    *("solver", "tol", "diagnose", "regularizer", "smoothness", "restrict"),
+    *("use_points", "use_labels"),
+)
 _OF_FIXED_STEPS = ("diffeo", "freeform")  # whether folds are smoothed away is all that they decide
 
 
@@ -149,19 +153,19 @@ def steps(
         return EquilibriumRegistration(
             network, state, solver, asked, limit, recipe.tol, recipe.seed
         )
+    for option in _OF_EQUILIBRIA:
+        if getattr(recipe, option) != getattr(RegisterRecipe, option):
+            raise RecipeError(
+                f"--{option.replace('_', '-')} has no effect with the weights {network.name}: they "
+                f"are made for {network.steps} steps ({network.kind}).",
+                "Leave it out, or give weights of --model deq.",
+            )
     if asked.prompts is not None or asked.force.rigidity is not None:
         raise RecipeError(
             f"The weights {network.name} are made for {network.steps} steps ({network.kind}), "
             "and heed neither points, labels nor maps of smoothness.",
             "Leave them out, or give weights of --model deq.",
         )
-    for option in ("solver", "tol", "diagnose", "regularizer", "smoothness", "restrict"):
-        if getattr(recipe, option) != getattr(RegisterRecipe, option):
-            raise RecipeError(
-                f"--{option} has no effect with the weights {network.name}: they are made for "
-                f"{network.steps} steps ({network.kind}).",
-                "Leave it out, or give weights of --model deq.",
-            )
     if recipe.transform not in _OF_FIXED_STEPS:
         raise RecipeError(
             f"--transform {recipe.transform} has no effect with the weights {network.name}: they "

@@ -35,7 +35,7 @@ def page_text(record: Mapping[str, Any], pictures: Mapping[int, str], folder: Pa
 
     Args:
         record: What `regcli batch --json` prints.
-        pictures: PNG in base64, by row; empty where there is none.
+        pictures: `data:` addresses, by row; empty where there is none.
         folder: Where the page will be: links are relative to it.
     """
     rows, counts = record["rows"], record["counts"]
@@ -62,7 +62,7 @@ _NAMES = ("FAIL", "WARN", "PASS")
 
 
 def _line(row: Mapping[str, Any], shown: list, picture: str, folder: Path) -> str:
-    image = f'<img alt="" src="data:image/png;base64,{escape(picture)}">' if picture else ""
+    image = f'<img alt="" src="{escape(picture)}">' if picture else ""
     cells = "".join(f'<td class="n">{_numbers(row, names, n)}</td>' for _, names, n in shown)
     status = escape(row["status"])
     said = " ".join(row[name] for name in ("cause", "remedy", "reasons") if row[name])

@@ -1,10 +1,7 @@
 """What a worker does with one row: register it, and tell what became of it in plain values."""
 
-import base64
-import struct
 import threading
 import traceback
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +16,11 @@ from regcli.commands.job import NAMES, Job
 from regcli.commands.register import register_files
 from regcli.errors import RegcliError
 from regcli.io.nifti import read_image
+from regcli.report.png import GREYS, data_uri, greys
 
 _ONE = threading.Lock()  # torch's settings are the process's: its threads take turns
 _SIDE = 72  # most pixels along a side of a picture
+_ENDS = torch.tensor([0.01, 0.995])  # quantiles that are shown black and white
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Outcome:
         remedy: Likewise.
         key: See `fingerprint`.
         files: SHA-256 by file name.
-        picture: PNG in base64: the fixed image, then the moved one.
+        picture: A `data:` address: the fixed image, then the moved one.
         details: A traceback, if this was a bug.
     """
 
@@ -94,11 +93,11 @@ def _picture(job: Job) -> str:
     """The middle axial slices of the fixed and the moved image, side by side."""
     moved = job.out / NAMES[job.naming]["warped"]
     slices = [_slice(path, job.frame) for path in (job.fixed, moved)]
-    return base64.b64encode(_png(torch.cat(slices, 1))).decode("ascii")
+    return data_uri(torch.cat(slices, 1).numpy(), greys())
 
 
 def _slice(path: Path, frame: Any) -> Tensor:
-    """(rows, columns) uint8: right is on the left, anterior up."""
+    """(rows, columns) uint8, numbers of greys: left is on the left, anterior up."""
     image = read_image(path, frame=frame, constant=True).image.canonical()
     flat = image.space.shape.index(1) if 1 in image.space.shape else 2
     plane = image.data[0].select(flat, image.space.shape[flat] // 2).float().nan_to_num(0, 0, 0)
@@ -108,24 +107,4 @@ def _slice(path: Path, frame: Any) -> Tensor:
     sides = [n * step for n, step in zip(seen.shape, steps, strict=True)]
     size = [max(1, round(_SIDE * side / max(sides))) for side in sides]
     small = interpolate(seen[None, None], size=size, mode="area")[0, 0]
-    return (255 * small.T.flip(0, 1)).round().to(torch.uint8)
-
-
-_ENDS = torch.tensor([0.01, 0.995])
-
-
-def _png(pixels: Tensor) -> bytes:
-    """A grey picture as a PNG file.
-
-    Args:
-        pixels: (rows, columns) uint8.
-    """
-    rows, columns = pixels.shape
-    lines = b"".join(b"\0" + bytes(row) for row in pixels.tolist())
-    head = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
-    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
-    chunks = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in parts
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    return ((GREYS - 1) * small.T.flip(0)).round().to(torch.uint8)

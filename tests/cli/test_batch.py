@@ -70,7 +70,7 @@ def test_json_alone_is_on_stdout_and_quiet_tells_errors_only(run, folder, inline
 
 def test_one_bar_is_shown_on_a_terminal_if_wanted(run, folder, inline, tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    line = ("batch", folder / "pairs.csv", "-o", tmp_path / "runs", *QUICK, "--resume")
+    line = ("batch", folder / "pairs.csv", "-o", tmp_path / "runs", *QUICK, "--force")
     assert BAR not in run(*line).err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     shown = run(*line).err

@@ -125,15 +125,6 @@ def test_the_model_follows_from_the_weights(run, scans, tmp_path):
     assert json.loads((tmp_path / "out" / "regcli.json").read_text())["recipe"]["model"] == "deq"
 
 
-def test_masks_of_a_registration_by_steps_are_spoken_of(run, scans, tmp_path):
-    weights = write_steps(tmp_path / "w.safetensors", spacing_mm=6.0)
-    pair = (scans.fixed, scans.moving, "-o", tmp_path / "out")
-    mask = ("--fixed-mask", scans.fixed_labels)
-    told = run("register", *pair, "--model", "deq", "--weights", weights, *mask)
-    assert told.code == 0, told.err
-    assert "Masks count in the linear stage alone" in told.err
-
-
 def test_steps_that_are_not_there_are_named(run, scans, tmp_path):
     pair = (scans.fixed, scans.moving, "-o", tmp_path / "out")
     told = run("register", *pair, "--model", "deq", "--weights", "nothing")

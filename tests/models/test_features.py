@@ -21,6 +21,7 @@ from regcli.warp import Warp
 
 EYE = torch.eye(4, dtype=torch.float64)
 GAINS = (0.2, 0.3, 0.5)
+MIDDLE = torch.tensor([3.0, -5.0, 8.0]).double()  # of the world
 
 
 class Brightness(FeatureNet):
@@ -43,7 +44,7 @@ def corners(space):
 def ramp(space):
     """Integers that tell the place, linear in the world where they are not rounded."""
     points = space.voxel_to_world(torch.cartesian_prod(*(torch.arange(n) for n in space.shape)))
-    values = 128 + (points - space.centre) @ torch.tensor([1.3, -0.9, 0.7]).double()
+    values = 128 + (points - MIDDLE) @ torch.tensor([1.3, -0.9, 0.7]).double()
     return values.view(1, 1, *space.shape)
 
 
@@ -54,7 +55,10 @@ def test_a_working_grid_is_isotropic_and_covers_the_image(space):
     inside = grid.world_to_voxel(corners(space))
     last = torch.tensor(grid.shape, dtype=torch.float64) - 1
     assert bool(((inside > -1e-9) & (inside < last + 1e-9)).all())
-    torch.testing.assert_close(grid.centre, space.centre, atol=1e-9, rtol=0)
+    first = space.world_to_voxel(grid.voxel_to_world(torch.zeros(1, 3).double()))
+    torch.testing.assert_close(first, first.round(), atol=1e-9, rtol=0)
+    gap = (grid.centre - space.centre).norm()
+    assert float(gap) <= torch.tensor(space.spacing).norm()  # a voxel along every axis
 
 
 def test_the_working_grid_of_a_slice_is_a_slice():
