@@ -136,6 +136,11 @@ def steps(
         RecipeError: If weights, solver and transform do not suit each other.
     """
     state, solver = state_and_solver(recipe)
+    if asked.prompts is not None and isinstance(state, Velocity) and state.symmetric:
+        raise RecipeError(
+            f"--model deq with --transform {recipe.transform} heeds no points or labels.",
+            "Leave them out, or use --transform diffeo.",
+        )
     if asked.prompts is not None and isinstance(state, Velocity) and recipe.family == "diffeo":
         # What prompts pull at moves far, and a velocity grows without end where its flow has left
         # the place; but sums of states, which other solvers need, are velocities.

@@ -1,10 +1,11 @@
 """follow: a network's steps, and what is asked of them, to the map that they lead to."""
 
 import torch
+from torch import Tensor
 
 from regcli.energy.regularizers import Diffusion
 from regcli.given import Given
-from regcli.image import Box, Space
+from regcli.image import Space
 from regcli.models.contrast import SAME_CONTRAST, local_correlation
 from regcli.models.equilibrium import EquilibriumRegistration, FixedSteps
 from regcli.models.force import GaussNewtonForce
@@ -14,7 +15,7 @@ from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch
 from regcli.recipe import RegisterRecipe
 from regcli.registry import REGULARIZERS, build
-from regcli.stages import CROSS, SAME, Found, free_axes, on_grid
+from regcli.stages import CROSS, SAME, Found, free_axes
 
 
 def asked(
@@ -48,20 +49,22 @@ def follow(
     registration: EquilibriumRegistration | FixedSteps,
     fixed: Prepared,
     moving: Prepared,
-    box: Box,
+    affine: Tensor,
     recipe: RegisterRecipe,
     watch: Watch,
     notes: list[str],
     found: Found,
-) -> None:
-    """Follow a network's steps and put what they lead to into `found`."""
+) -> tuple[Tensor, Space]:
+    """Follow a network's steps from an affine, and put what is to be known of it into `found`.
+
+    Returns:
+        As `EquilibriumRegistration.run`.
+    """
     network = registration.network
     network.net.to(fixed.data.device)
-    y, space, traces = registration.run(fixed, moving, found.affine, watch)
-    u = registration.extended(y, space, box)
-    found.displacement = on_grid(u, box.space, found.space)
+    y, space, traces = registration.run(fixed, moving, affine, watch)
     found.traces += traces
-    rho = local_correlation(fixed, moving, found.affine)
+    rho = local_correlation(fixed, moving, affine)
     if rho <= SAME_CONTRAST:
         found.warnings.append(
             f"The mean local correlation is {rho:.2f} after the linear stage: different contrasts, "
@@ -75,9 +78,10 @@ def follow(
         if cut:
             found.warnings.append("No diagnosis: the time limit ended the steps.")
         else:
-            found.diagnosis = registration.diagnose(fixed, moving, found.affine, y, watch)
+            found.diagnosis = registration.diagnose(fixed, moving, affine, y, watch)
     if traces[-1].solution.stopped == "diverged":
         found.warnings.append("The steps diverged; the map is the best that was met before.")
+    return y, space
 
 
 def _steps_in_words(network: Iterative, traces: list[Trace]) -> str:

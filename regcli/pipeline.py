@@ -16,6 +16,7 @@ from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
 from regcli.models.equilibrium import Diagnosis
 from regcli.models.halfway import meeting, met
+from regcli.models.learned import transferred
 from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import check_symmetric, deformable, is_symmetric, refinement
 from regcli.models.prompts import Prompts
@@ -217,7 +218,12 @@ def _solve_from_images(
         box, affine = Box(middle.space, (0, 0, 0), middle.space.shape), torch.eye(4).double()
     inner = fixed_ready.cropped(box)
     if by_steps:
-        follow(by_steps, inner, moving_ready, box, recipe, watch, notes, found)
+        y, space = follow(by_steps, inner, moving_ready, affine, recipe, watch, notes, found)
+        if middle is None:
+            y = by_steps.extended(y, space, box)
+        else:
+            y = unfolded(middle.back(met(transferred(y, space, middle.space)), home))
+        found.displacement = on_grid(y, home, fixed.space)
         seconds["solve"] = time.monotonic() - clock
         return found
     pair = None

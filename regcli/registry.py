@@ -58,7 +58,7 @@ FIXED_POINTS: Table = {
 STATES: Table = {
     "diffeo": "regcli.models.states:Velocity",
     "freeform": "regcli.models.states:Displacement",
-    "svf": "regcli.models.states:Velocity",
+    "svf": "regcli.models.states:Velocity:symmetric=false",
     "geodesic": "regcli.models.states:Shot",
     "bspline": "regcli.models.states:Spline",
     "composed": "regcli.models.states:Composed",

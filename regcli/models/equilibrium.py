@@ -8,6 +8,7 @@ from torch import Tensor
 
 from regcli.errors import WeightsError
 from regcli.image import Box, Space
+from regcli.models.halfway import MeetingSteps
 from regcli.models.iterative import Iterative
 from regcli.models.learned import (
     LearnedForce,
@@ -22,7 +23,7 @@ from regcli.models.prepare import FOREGROUND
 from regcli.models.proximal import Proximal
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch
-from regcli.models.states import State
+from regcli.models.states import State, Velocity
 from regcli.ops.field import extend_field
 from regcli.ops.filter import gaussian
 from regcli.ops.memory import release
@@ -167,7 +168,10 @@ class EquilibriumRegistration:
         return _levels(self.network, fixed, moving, affine)
 
     def _map(self, view: View, affine: Tensor) -> Map:
-        force = LearnedForce(self.network.net, view, self.network.sigma, self.asked.smoothness)
+        sight = self.network.net, view, self.network.sigma, self.asked.smoothness
+        if isinstance(self.state, Velocity) and self.state.symmetric:
+            return MeetingSteps(*sight).onward
+        force = LearnedForce(*sight)
         onward = self.asked.after(force.onward, view, affine)
         return lambda y: self.state.onward(y, onward, view.space)
 

@@ -10,9 +10,13 @@ from torch import Tensor
 
 from regcli.image import Space, transform_points
 from regcli.models.force import Force, GaussNewtonForce, Pair, State, balanced
+from regcli.models.learned import View, advance, damped
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import region
+from regcli.nets.update import StepNet
+from regcli.ops.carry import carry
 from regcli.ops.field import compose, exponentiate, invert, turned
+from regcli.ops.filter import gaussian
 from regcli.ops.match import Moved, Quadratic
 from regcli.ops.sample import sample, sample_covered
 from regcli.solve.base import Problem
@@ -20,6 +24,7 @@ from regcli.transforms.base import Transform
 from regcli.transforms.svf import Stationary
 from regcli.warp import Warp
 
+_STEP = 1.0  # sigma of the smoothing of a network's steps, voxels
 _APART_MM = 15.0  # affines that differ by more are two answers, not one that is not quite sure
 
 
@@ -165,6 +170,40 @@ class MeetingForce(Force):
             lambda y, state, damping: transform.step(y, state[0], state[1], space, damping),
             lambda y, delta: transform.retract(y, delta, space),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class MeetingSteps:
+    """A network's steps on two images that both move, by exp(-v / 2) and exp(v / 2), and meet.
+
+    The network sees them in both orders; half the difference of its steps moves v.
+
+    Attributes:
+        net: As of LearnedForce.
+        view: Of both images half-way.
+        sigma: As of LearnedForce.
+        smoothness: As of LearnedForce.
+    """
+
+    net: StepNet
+    view: View
+    sigma: float
+    smoothness: float = 1.0
+
+    def onward(self, v: Tensor) -> Tensor:
+        """v after a step, (1, 3, I, J, K) voxels."""
+        u_f, u_m = (exponentiate(side * v) for side in (-0.5, 0.5))
+        view, (f_mask, m_mask) = self.view, self.view.masks
+        swapped = View(view.space, view.moving, view.fixed, (m_mask, f_mask))
+        step = 0.5 * (self._step(view, u_f, u_m) - self._step(swapped, u_m, u_f))
+        return damped(v + gaussian(step, _STEP), self.sigma, self.smoothness)
+
+    def _step(self, view: View, still: Tensor, u: Tensor) -> Tensor:
+        """What the image that is called moving lacks, where the other one is carried too."""
+        fixed, (mask, other) = carry(view.fixed, still), view.masks
+        mask = mask if mask is None else carry(mask, still)
+        seen = View(view.space, fixed, view.moving, (mask, other))
+        return advance(self.net, seen, u, sigma=0.0)[0] - u
 
 
 def _mean(there: Quadratic, back: Quadratic) -> Quadratic:

@@ -101,14 +101,19 @@ class LearnedForce:
 
     def onward(self, u: Tensor) -> Tensor:
         """g(u): (1, 3, I, J, K) to the same, voxels."""
-        usual = self.smoothness == 1
-        sigma = self.sigma if usual else 0.0
-        u = advance(self.net, self.view, u, sigma=sigma, autocast=self.autocast)[0]
-        return u if usual else spread(u, self.smoothness * variance(self.sigma))
+        u = advance(self.net, self.view, u, sigma=0.0, autocast=self.autocast)[0]
+        return damped(u, self.sigma, self.smoothness)
 
     def __call__(self, u: Tensor) -> Tensor:
         """f(u), (1, 3, I, J, K) voxels."""
         return self.onward(u) - u
+
+
+def damped(u: Tensor, sigma: float, smoothness: float) -> Tensor:
+    """G u, with a factor of G's variance: (1, 3, I, J, K) to the same."""
+    if smoothness == 1:
+        return smoothed(u, sigma)
+    return spread(u, smoothness * variance(sigma))
 
 
 def advance(

@@ -12,7 +12,7 @@ from regcli.models.pyramid import ROUNDING, Prepared
 from regcli.models.registration import Level, Registration
 from regcli.models.weights import Learned
 from regcli.recipe import RegisterRecipe
-from regcli.registry import REGULARIZERS, TRANSFORMS, build
+from regcli.registry import REGULARIZERS, STATES, TRANSFORMS, build
 from regcli.solve.descent import LevenbergMarquardt, Relaxation
 from regcli.transforms.linear import Linear
 from regcli.transforms.svf import Stationary
@@ -76,9 +76,8 @@ def deformable(
 
 def is_symmetric(recipe: RegisterRecipe) -> bool:
     """Whether both images are to move, and meet half-way."""
-    if recipe.model == "deq":
-        return False
-    return getattr(build(TRANSFORMS, recipe.transform), "symmetric", False)
+    table = STATES if recipe.model == "deq" else TRANSFORMS
+    return getattr(build(table, recipe.transform), "symmetric", False)
 
 
 def check_symmetric(recipe: RegisterRecipe, points: bool, rigidity: bool, start: bool) -> None:
@@ -95,7 +94,10 @@ def check_symmetric(recipe: RegisterRecipe, points: bool, rigidity: bool, start:
     """
     if not is_symmetric(recipe):
         return
+    steps = recipe.model == "deq"  # they have no energy that is the same in both orders
     named = {
+        "--use-labels": steps and recipe.use_labels,
+        "--regularizer": steps and recipe.regularizer != RegisterRecipe.regularizer,
         "--restrict": recipe.restrict,
         "--use-points": points,
         "--smoothness-map": rigidity,

@@ -72,10 +72,12 @@ class Velocity(State):
     Attributes:
         squarings: Of exp.
         sigma: Of the smoothing of each step, voxels: without it, fine detail of v would fold.
+        symmetric: Whether both images move instead and meet half-way, see MeetingSteps.
     """
 
     squarings: int = 7
     sigma: float = 1.0
+    symmetric: bool = False
     vector = True
     folds = False
     tol_rms = 0.004  # steps of .03 that shrink by a hundredth each are far from their end

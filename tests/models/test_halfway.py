@@ -4,6 +4,7 @@ import phantoms
 import pytest
 import torch
 from conftest import SPACES
+from weightfiles import write_steps
 
 from regcli.errors import RecipeError
 from regcli.image import Space
@@ -121,6 +122,24 @@ def test_what_belongs_to_one_image_is_refused():
     with pytest.raises(RecipeError, match="--smoothness-map does not go"):
         register(pair.fixed, pair.moving, SYMMETRIC, rigidity=pair.fixed.data)
     assert not is_symmetric(RegisterRecipe(model="deq"))
+    deq = RegisterRecipe(model="deq", transform=SYMMETRIC.transform)
+    for change in ({"use_labels": True}, {"regularizer": ("tv",)}, {"restrict": (1, 1, 0)}):
+        option = next(iter(change)).replace("_", "-")
+        with pytest.raises(RecipeError, match=f"--{option} does not go"):
+            register(pair.fixed, pair.moving, replace(deq, **change))
+
+
+@pytest.mark.parametrize("name", ["LPS", "oblique"])
+def test_learned_steps_move_both_images_too(name, tmp_path):
+    space = SPACES[name]
+    i, j, k = (n + 3 for n in space.shape)
+    pair = phantoms.pair(space, space.resize((i, j, k)), linear=False)
+    weights = write_steps(tmp_path / "steps.safetensors", spacing_mm=2.0)
+    recipe = RegisterRecipe("deq", str(weights), SYMMETRIC.transform, init="none", iterations=(12,))
+    check_both_ways(pair.fixed, pair.moving, pair, recipe)
+    with pytest.raises(RecipeError, match="symmetric=true heeds no"):
+        known = Prompts((pair.fixed_labels, pair.moving_labels), None)
+        register(pair.fixed, pair.moving, recipe, prompts=known)
 
 
 def test_slices_meet_in_their_plane():

@@ -58,7 +58,7 @@ def test_landmarks_help_where_images_alone_go_astray(space, tmp_path):
     """Noise of a quarter of the brightest tissue: other points are held to the truth."""
     pair = phantoms.pair(space, linear=False, noise=0.2)
     path = write_steps(tmp_path / "here.safetensors", spacing_mm=3.0)
-    recipe = RegisterRecipe(model="deq", weights=str(path), init="none", iterations=(16,))
+    recipe = RegisterRecipe(model="deq", weights=str(path), init="none", iterations=(12,))
     known = Prompts(points=(pair.points[:20], pair.phi(pair.points[:20])))
     alone = register(pair.fixed, pair.moving, recipe)
     guided = register(pair.fixed, pair.moving, recipe, prompts=known)
