@@ -166,10 +166,11 @@ def steps(
                 "Leave it out, or give weights of --model deq.",
             )
     if asked.prompts is not None or asked.force.rigidity is not None:
+        option = "--smoothness-map" if asked.prompts is None else "Prompts"
         raise RecipeError(
-            f"The weights {network.name} are made for {network.steps} steps ({network.kind}), "
-            "and heed neither points, labels nor maps of smoothness.",
-            "Leave them out, or give weights of --model deq.",
+            f"{option} cannot act on the weights {network.name}: they are made for "
+            f"{network.steps} steps ({network.kind}).",
+            "Leave it out, or give weights of --model deq.",
         )
     if recipe.transform not in _OF_FIXED_STEPS:
         raise RecipeError(

@@ -96,6 +96,7 @@ LEARNERS: Table = {
 # What users may bring classes of their own for, and what those must be.
 _OWN = {id(SIMILARITIES): "Similarity", id(REGULARIZERS): "Regularizer"}
 
+_FIXED = {"true": True, "false": False}
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -155,7 +156,8 @@ def resolve(table: Table, name: str) -> tuple[Any, dict[str, Any]]:
     """The class or function behind a name of the table, and the options that the name fixes."""
     module, attribute, *fixed = table[name].split(":")
     pairs = [part.split("=") for part in fixed]
-    options = {name: int(value) if value.isdigit() else value for name, value in pairs}
+    options = {name: _FIXED.get(value, value) for name, value in pairs}
+    options = {n: int(v) if str(v).isdigit() else v for n, v in options.items()}
     return getattr(importlib.import_module(module), attribute), options
 
 

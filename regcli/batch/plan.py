@@ -76,6 +76,7 @@ def make_plan(batch: Batch) -> list[Task]:
     weights_digest(common)  # they are there, and whole
     tasks = [_task(row, common) for row in batch.rows]
     _check_folders(tasks)
+    _check_nested(tasks)
     _check_inputs(tasks)
     first, step = batch.part or (1, 1)
     tasks = [_examined(task) for task in tasks[first - 1 :: step]]
@@ -123,6 +124,19 @@ def _check_folders(tasks: list[Task]) -> None:
                 f"Rows {owner} and {task.row} would both be written to {task.job.out}.",
                 "Give each row a folder of its own in column out.",
             )
+
+
+def _check_nested(tasks: list[Task]) -> None:
+    """Refuse a folder within another row's: replacing the outer one would touch the inner one."""
+    owners = {task.job.out.resolve(): task.row for task in tasks}
+    for path, row in owners.items():
+        for above in path.parents:
+            if above in owners:
+                raise RecipeError(
+                    f"Row {row} would be written to {path}, within the folder of row "
+                    f"{owners[above]}.",
+                    "Give rows folders beside each other in column out.",
+                )
 
 
 def _check_inputs(tasks: list[Task]) -> None:

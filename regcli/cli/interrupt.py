@@ -2,10 +2,13 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
 _asked = threading.Event()
+_ONE_S = 1.0  # signals that follow each other as closely are one request: cleaning up goes on
+_last = -_ONE_S
 
 
 def listen() -> None:
@@ -30,5 +33,8 @@ def interruptible(show: Callable[[str, float], None]) -> Callable[[str, float], 
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    _asked.set()
-    raise KeyboardInterrupt
+    global _last
+    again, _last = time.monotonic() - _last < _ONE_S, time.monotonic()
+    if not (again and _asked.is_set()):
+        _asked.set()
+        raise KeyboardInterrupt

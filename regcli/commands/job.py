@@ -130,10 +130,11 @@ def check_options(job: Job) -> None:
                 f"--use-{what} has no effect without {what}.",
                 f"Give --fixed-{what} and --moving-{what}; a recipe of --config names no files.",
             )
-    linear, deq = job.recipe.transform in LINEAR, job.recipe.model == "deq"
-    if job.smoothness_map is not None and (linear or deq):
-        by = "--model deq" if deq else f"--transform {job.recipe.transform}"
-        raise RecipeError(f"--smoothness-map has no effect with {by}.", "Leave it out.")
+    if job.smoothness_map is not None and job.recipe.transform in LINEAR:
+        raise RecipeError(
+            f"--smoothness-map has no effect with --transform {job.recipe.transform}.",
+            "Leave it out.",
+        )
     check_symmetric(job.recipe, job.recipe.use_points, job.smoothness_map is not None, False)
     points = [path for path in (job.fixed_points, job.moving_points) if path is not None]
     if job.points_space != "ras" and all(path.suffix.lower() == ".fcsv" for path in points):

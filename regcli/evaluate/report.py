@@ -109,7 +109,8 @@ def verdict(report: dict[str, Any], *, foldless: bool) -> dict[str, Any]:
     elif similarity["after"] < similarity["linear"] - _TIE:
         failures.append("The images are less alike than after the linear stage.")
     elif similarity["after"] <= best and best < _ALIKE:
-        doubts.append("The images are no more alike after the registration than before it.")
+        start = "before it" if best == similarity["before"] else "after its linear stage"
+        doubts.append(f"The images are no more alike after the registration than {start}.")
     if report["stopped"] == "time":
         doubts.append("The time limit stopped the registration early.")
     if any(level["stopped"] == "diverged" for level in report["solver"]):
@@ -172,7 +173,7 @@ def check_gate(report: dict[str, Any], text: str) -> None:
     if value is None:
         raise GateError(
             f"Quality gate '{text}': {name} could not be measured.",
-            "The files were written; look at them before using them.",
+            "Whatever was written is there; look at it before using it.",
         )
     failed = {
         "<": value < bound,
@@ -183,7 +184,7 @@ def check_gate(report: dict[str, Any], text: str) -> None:
     if failed:
         raise GateError(
             f"Quality gate: {name} is {value:.4g}, which is {comparison} {bound:g}.",
-            "The files were written; look at them before using them.",
+            "Whatever was written is there; look at it before using it.",
         )
 
 

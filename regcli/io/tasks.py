@@ -120,14 +120,17 @@ def read_task(path: Path, data: Path | None = None) -> Task:
         content = json.loads(read_text(path, _GIVE))
         methods = tuple(_method(path, entry) for entry in content["evaluation_methods"])
         pairs = tuple(TaskPair(pair["fixed"], pair["moving"]) for pair in content["eval_pairs"])
-        i, j, k, n = (int(n) for n in content["expected_shape"])
+        shape = tuple(int(n) for n in content["expected_shape"])
         name = str(content.get("task_name") or content.get("name") or path.stem)
         names = [pair.name for pair in pairs]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path} is no task of Learn2Reg: {what}.", _GIVE) from None
-    if not methods or not pairs or n != 3 or min(i, j, k) < 1:
-        raise InputError(f"{path} names no method, no pair, or no shape (I, J, K, 3).", _GIVE)
+    if not methods or not pairs:
+        raise InputError(f"{path} names no method or no pair.", _GIVE)
+    if len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
+        raise InputError(f"{path}: expected_shape is not [I, J, K, 3].", _GIVE)
+    i, j, k, _ = shape
     for what in ([method.name for method in methods], names):
         if twice := [name for name in what if what.count(name) > 1]:
             raise InputError(f"{path} has {twice[0]} twice.", _GIVE)

@@ -253,6 +253,7 @@ def test_a_bug_in_one_row_is_told_with_its_traceback(batch, done, tmp_path, monk
         (["fixed.nii.gz,moving.nii.gz,"] * 2, "Rows 1 and 2 .*moving_to_fixed"),
         (["fixed.nii.gz,moving.nii.gz,x", "fixed.nii.gz,moving.nii.gz,./y/../x"], "Rows 1 and 2"),
         (["fixed.nii.gz,moving.nii.gz,../x"], "outside"),
+        (["fixed.nii.gz,moving.nii.gz,x", "fixed.nii.gz,moving.nii.gz,x/y"], "within the folder"),
         (["fixed.nii.gz,moving.nii.gz,."], "files of the batch"),
         (["fixed.nii.gz,moving.nii.gz,summary.csv"], "files of the batch"),
     ],

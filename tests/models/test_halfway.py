@@ -15,6 +15,7 @@ from regcli.models.prompts import Prompts
 from regcli.ops.jacobian import digital_determinants
 from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
+from regcli.registry import STATES
 from regcli.warp import Warp
 
 SYMMETRIC = RegisterRecipe(
@@ -121,7 +122,8 @@ def test_what_belongs_to_one_image_is_refused():
         register(pair.fixed, pair.moving, SYMMETRIC, initial=start)
     with pytest.raises(RecipeError, match="--smoothness-map does not go"):
         register(pair.fixed, pair.moving, SYMMETRIC, rigidity=pair.fixed.data)
-    assert not is_symmetric(RegisterRecipe(model="deq"))
+    for name in STATES:
+        assert not is_symmetric(RegisterRecipe(model="deq", transform=name))
     deq = RegisterRecipe(model="deq", transform=SYMMETRIC.transform)
     for change in ({"use_labels": True}, {"regularizer": ("tv",)}, {"restrict": (1, 1, 0)}):
         option = next(iter(change)).replace("_", "-")

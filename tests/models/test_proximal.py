@@ -187,7 +187,7 @@ def test_what_weights_cannot_heed_is_refused(tmp_path, pair):
 
     known = Prompts(points=(pair.points[:4], pair.points[:4]))
     unroll = write_steps(tmp_path / "u.safetensors", model="unroll")
-    refuse("heed neither points", unroll, known)
+    refuse("Prompts cannot act", unroll, known)
     for name, value in (("smoothness", 2.0), ("restrict", (1, 0, 1)), ("regularizer", ("tv",))):
         refuse(f"--{name} has no effect with the weights", unroll, **{name: value})
     sharp = write_steps(tmp_path / "s.safetensors", sigma=0.0)
