@@ -122,7 +122,8 @@ def test_memory_that_runs_out_is_code_5(run, monkeypatch):
 @pytest.mark.parametrize("arguments", ["-h", "register -h", "--version"])
 def test_a_full_disk_is_no_bug(arguments):
     line = f"'{sys.executable}' -m regcli {arguments} >/dev/full"
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 4
     assert "stdout" in done.stderr
     assert "bug" not in done.stderr
