@@ -62,7 +62,7 @@ def test_landmarks_help_where_images_alone_go_astray(space, tmp_path):
     known = Prompts(points=(pair.points[:20], pair.phi(pair.points[:20])))
     alone = register(pair.fixed, pair.moving, recipe)
     guided = register(pair.fixed, pair.moving, recipe, prompts=known)
-    assert error(guided, pair, pair.points[20:]) < 0.8 * error(alone, pair, pair.points[20:])
+    assert error(guided, pair, pair.points[20:]) < 0.7 * error(alone, pair, pair.points[20:])
     assert error(guided, pair, pair.points[:20]) < 0.5 * error(alone, pair, pair.points[:20])
 
 
