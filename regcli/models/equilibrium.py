@@ -219,12 +219,12 @@ class FixedSteps:
                 f"{steps} steps of '{self.network.name}' lead out of the image.",
                 f"It was trained for {self.network.steps}: leave --iterations out.",
             )
-        empty = torch.empty(0)
+        empty, made = torch.empty(0), "as trained" if steps == self.network.steps else "as asked"
         return (
             u,
             levels[-1].space,
             [
-                Trace(STEPS, n, view.space.shape, Solution(empty, own[-1], steps, False, own))
+                Trace(STEPS, n, view.space.shape, Solution(empty, own[-1], steps, False, own, made))
                 for n, (view, own) in enumerate(zip(levels, residuals, strict=True))
             ],
         )

@@ -36,7 +36,8 @@ class Solution:
         steps: How many were taken.
         converged: Whether the energy had stopped falling; not converging is no error.
         residuals: Energies per iteration, relative to the first.
-        stopped: "converged", "steps" or "time".
+        stopped: "converged", "steps" or "time"; of fixed points also "plateau" and "diverged", of a
+            fixed number of steps "as trained" or "as asked".
     """
 
     y: Tensor
