@@ -14,6 +14,7 @@ from regcli.models.iterative import Iterative, assemble_steps
 from regcli.models.proximal import NOTHING, Proximal
 from regcli.models.pyramid import Prepared
 from regcli.models.states import Composed, State, Velocity
+from regcli.models.trust import Trust
 from regcli.models.weights import Learned, assemble
 from regcli.recipe import RegisterRecipe
 from regcli.registry import FIXED_POINTS, LEARNERS, LINEAR, STATES, build
@@ -80,7 +81,7 @@ def features(
     moving: Prepared,
     affine: Tensor,
     notes: list[str],
-) -> tuple[Described, Described] | None:
+) -> tuple[tuple[Described, Described] | None, Trust | None]:
     """What a network says of a pair, or None if the images do not suit it and nobody insists.
 
     Args:
@@ -90,6 +91,9 @@ def features(
         moving: Image.
         affine: (4, 4) fixed world to moving world.
         notes: Takes the decision.
+
+    Returns:
+        That, and how far the images suit it; None if it says nothing that is a number.
 
     Raises:
         WeightsError: If somebody insists, but the network says something that is no number.
@@ -102,7 +106,7 @@ def features(
         if recipe.model == "dio":
             raise WeightsError(f"--model dio: {says}.", "Use --model classical.") from error
         notes.append(f"Model classical: {says}.")
-        return None
+        return None, None
     shares = [network.usual.share(described.volumes()) for described in pair]
     says = f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume"
     if recipe.model == "auto" and min(shares) < 1:
@@ -110,14 +114,14 @@ def features(
             f"Model classical: the images do not suit the weights {network.name}: in the fixed and "
             f"the moving one {says}; all must have."
         )
-        return None
+        return None, Trust(False, *shares)
     notes.append(f"Model dio, weights {network.name}: in the fixed and the moving image {says}.")
     if network.smoothness != 1:
         notes.append(
             f"With these weights, smoothness 1 is {network.smoothness:g} of the regularizer's "
             "usual weight."
         )
-    return pair
+    return pair, Trust(True, *shares)
 
 
 def steps(

@@ -22,6 +22,7 @@ from regcli.models.presets import check_symmetric, deformable, is_symmetric, ref
 from regcli.models.prompts import Prompts
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch, region
+from regcli.models.trust import Trust
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
 from regcli.registry import FOLDLESS, LINEAR
@@ -47,6 +48,7 @@ class Result:
         weights: Name and SHA-256 of the weights whose features were compared too, or None.
         traces: What happened on each level.
         seconds: Per part.
+        trust: How far the images suit weights of features; None if none were tried.
         diagnosis: Of the equilibrium, if that was asked for.
         notes: Decisions that were made, in words.
         warnings: What the user should look at.
@@ -62,6 +64,7 @@ class Result:
     weights: tuple[str, str] | None
     traces: list[Trace]
     seconds: dict[str, float]
+    trust: Trust | None = None
     diagnosis: Diagnosis | None = None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -137,6 +140,7 @@ def _register(
         weights=found.weights,
         traces=found.traces,
         seconds=found.seconds,
+        trust=found.trust,
         diagnosis=found.diagnosis,
         notes=notes,
         warnings=warnings,
@@ -228,7 +232,7 @@ def _solve_from_images(
         return found
     pair = None
     if network is not None:
-        pair = features(network, recipe, inner, moving_ready, affine, notes)
+        pair, found.trust = features(network, recipe, inner, moving_ready, affine, notes)
         found.weights = None if pair is None else (network.name, network.sha256)
         seconds["features"] = time.monotonic() - clock
         clock = time.monotonic()

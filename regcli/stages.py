@@ -17,6 +17,7 @@ from regcli.models.halfway import mean_affine
 from regcli.models.linear import align, start
 from regcli.models.pyramid import Prepared
 from regcli.models.registration import Trace, Watch
+from regcli.models.trust import Trust
 from regcli.recipe import RegisterRecipe
 from regcli.registry import LINEAR, SIMILARITIES, build
 from regcli.warp import Warp
@@ -39,6 +40,7 @@ class Found:
     space: Space
     displacement: Tensor | None = None
     weights: tuple[str, str] | None = None
+    trust: Trust | None = None
     diagnosis: Diagnosis | None = None
     warnings: list[str] = field(default_factory=list)
 

@@ -57,6 +57,11 @@ def record(space, **changes):
         "seconds": dict.fromkeys(("read", "linear", "solve", "write", "total"), 1.25),
         "peak_memory_mb": {"cpu": 512, "cuda": 0},
         "similarity": three | {"name": "lncc", "ncc": three, "coverage_percent": 97.0},
+        "alignment": {"rotation_degrees": 4.25, "scales": [1.12, 1.0, 0.93]},
+        "foreground": {"overlap_percent": 98.5, "moving_inside_percent": 99.0}
+        | {"counted_percent": 100.0},
+        "handedness": {"as_is": 0.61, "mirrored": 0.58},
+        "trust": {"used": True, "fixed": 1.0, "moving": 1.0},
         "jacobian": {"folds_percent": 0.5, "ndv_percent": 0.25, "min": -0.2, "max": 3.0}
         | {"sdlogj": 0.4, "folds_anywhere": 12},
         "inverse": {"mean_mm": 0.01, "max_mm": 0.2},

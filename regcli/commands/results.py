@@ -12,9 +12,11 @@ from torch import Tensor
 import regcli
 from regcli.commands.inputs import Inputs
 from regcli.commands.job import Job
+from regcli.commands.plausibility import alignment, foregrounds, handedness_of
 from regcli.errors import InputError, OutputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
-from regcli.evaluate.report import labels_report, points_report, similarity_report, verdict
+from regcli.evaluate.report import labels_report, points_report, similarity_report
+from regcli.evaluate.verdict import verdict
 from regcli.image import Image, Space
 from regcli.io import warps
 from regcli.io.affines import write_affine
@@ -72,6 +74,10 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "seconds": {},
         "peak_memory_mb": {},
         "similarity": similarity,
+        "alignment": alignment(result.warp.affine),
+        "foreground": foregrounds(fixed, moving, result.moved, result.warp, inputs.masks),
+        "handedness": vars(handedness_of(fixed, moving, result.warp.affine, inputs.masks)),
+        "trust": None if result.trust is None else vars(result.trust),
         "jacobian": None if u is None else jacobian_summary(u, fixed.space, mask),
         "inverse": _inverse_report(result, mask),
         "solver": [_level(trace) for trace in result.traces],

@@ -1,4 +1,4 @@
-"""The numbers of a registration as plain values, its verdict, and the user's own gate."""
+"""The numbers of a registration as plain values, and the user's own gate."""
 
 import math
 import re
@@ -27,11 +27,6 @@ GATES = {
     "hd95": (("labels", "hd95_mm", "after"), "mm"),
     "tre": (("points", "tre_mm", "after"), "mm"),
 }
-_TIE = 0.02  # a fall of the similarity that may mean nothing
-# likewise for labels and points: resampling alone changes as much, where images match already
-_TIE_DICE, _TIE_MM = 0.005, 0.1
-_ALIKE = 0.9  # local correlation, or nats, of images that were aligned already
-_FOLDS = 0.1  # per cent; learned registrations without a guarantee have 0.1 to 1
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _GATE = re.compile(rf"\s*(\w+)\s*(<=|>=|<|>)\s*({_NUMBER})\s*(%|mm)?\s*", re.IGNORECASE)
 
@@ -90,53 +85,6 @@ def labels_report(
 def points_report(fixed: Tensor, moving: Tensor, stages: Stages) -> dict[str, Any]:
     """Mean distance (mm) between moving points and fixed points carried by each stage's map."""
     return {"tre_mm": {s: float(tre(warp(fixed), moving).mean()) for s, warp in stages.items()}}
-
-
-def verdict(report: dict[str, Any], *, foldless: bool) -> dict[str, Any]:
-    """PASS, WARN or FAIL, and why, from the numbers of a report.
-
-    Args:
-        report: What regcli.json holds.
-        foldless: Whether a fold is a failure: the family of maps has none.
-    """
-    failures, doubts = [], []
-    similarity, jacobian, inverse = (report[k] for k in ("similarity", "jacobian", "inverse"))
-    best = similarity["before"]
-    if jacobian is not None:  # a linear map is its own linear stage
-        best = max(best, similarity["linear"])
-    if similarity["after"] < similarity["before"] - _TIE:
-        failures.append("The images are less alike after the registration than before it.")
-    elif similarity["after"] < similarity["linear"] - _TIE:
-        failures.append("The images are less alike than after the linear stage.")
-    elif similarity["after"] <= best and best < _ALIKE:
-        start = "before it" if best == similarity["before"] else "after its linear stage"
-        doubts.append(f"The images are no more alike after the registration than {start}.")
-    if report["stopped"] == "time":
-        doubts.append("The time limit stopped the registration early.")
-    if any(level["stopped"] == "diverged" for level in report["solver"]):
-        doubts.append("The learned steps diverged.")
-    if similarity["coverage_percent"] < 50:
-        failures.append(
-            f"Only {similarity['coverage_percent']:.0f} % of the fixed foreground lies inside "
-            "the moving image."
-        )
-    if jacobian is not None:
-        if foldless and jacobian["folds_anywhere"]:
-            failures.append(f"The map folds at {jacobian['folds_anywhere']} voxels.")
-        elif jacobian["folds_percent"] > _FOLDS:
-            doubts.append(f"{jacobian['folds_percent']:.2f} % of the voxels are folded.")
-    if inverse["max_mm"] > 1:
-        doubts.append(f"The inverse is off by up to {inverse['max_mm']:.2f} mm.")
-    dice = report["labels"] and report["labels"]["dice"]
-    if dice and dice["after"] == 0:
-        doubts.append("The labels do not overlap at all; they may not belong to the images.")
-    elif dice and dice["after"] < dice["before"] - _TIE_DICE:
-        failures.append("Labels overlap less after the registration than before it.")
-    points = report["points"]
-    if points and points["tre_mm"]["after"] > points["tre_mm"]["before"] + _TIE_MM:
-        failures.append("Points lie further apart after the registration than before it.")
-    status = "FAIL" if failures else "WARN" if doubts else "PASS"
-    return {"status": status, "reasons": failures + doubts}
 
 
 def parse_gate(text: str) -> tuple[str, str, float]:

@@ -69,15 +69,15 @@ def start(
         matrices["header"] = torch.eye(4, dtype=torch.float64)
     if init != "header":
         matrices |= _moments(coarse, other)
-    starts = _refined(coarse, other, similarity, _coplanar(coarse, other, matrices), watch)
+    starts = refined(coarse, other, similarity, _coplanar(coarse, other, matrices), watch)
     if init == "auto" and min(s.energy for s in starts) > _POOR:
         turned = _coplanar(coarse, other, _turns(coarse, other))
-        starts += _refined(coarse, other, similarity, turned, watch)
+        starts += refined(coarse, other, similarity, turned, watch)
     finalists = _finalists(starts, coarse.space)
     if len(finalists) > 1:
         matrices = {s.name: s.matrix for s in finalists}
         fine, other = (image.at(typical_extent(fixed) / _FINER) for image in (fixed, moving))
-        again = _refined(fine, other, similarity, matrices, watch, _SCALED)
+        again = refined(fine, other, similarity, matrices, watch, _SCALED)
         energies = {s.name: s.energy for s in again}
         return min(finalists, key=lambda s: energies[s.name])
     return finalists[0]
@@ -124,7 +124,7 @@ def align(
     return matrix, traces
 
 
-def _refined(
+def refined(
     fixed: Prepared,
     moving: Prepared,
     similarity: Similarity,
@@ -132,7 +132,16 @@ def _refined(
     watch: Watch,
     families: tuple[tuple[str, int], ...] = _RIGID,
 ) -> list[Start]:
-    """Each matrix after a few steps, with its energy."""
+    """Each matrix after a few steps, with its energy.
+
+    Args:
+        fixed: Image, on a coarse grid.
+        moving: Image, on a coarse grid.
+        similarity: To lower.
+        matrices: (4, 4) each, fixed world to moving world, by name.
+        watch: Time limit.
+        families: Linear families in turn, and the steps of each.
+    """
     force = GaussNewtonForce((similarity,))
     voxels = float(total(fixed.weights))
     out = []
@@ -225,6 +234,11 @@ def _about(R: Tensor, c_f: Tensor, c_m: Tensor) -> Tensor:
     matrix[:3, :3] = R
     matrix[:3, 3] = c_m - R @ c_f
     return matrix
+
+
+def centre_of_mass(image: Prepared) -> Tensor:
+    """(3,) world mm, of the intensities."""
+    return _mass(image)[0]
 
 
 def _mass(image: Prepared) -> tuple[Tensor, Tensor]:

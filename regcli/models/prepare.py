@@ -56,7 +56,12 @@ def prepare(
     return Prepared(space, data, weight.clamp(0, 1))
 
 
+def foreground_level(image: Image) -> float:
+    """The intensity above which a voxel is foreground: 5 % of the robust range."""
+    low, high = robust_range(image.data)
+    return low + FOREGROUND * (high - low)
+
+
 def foreground(image: Image) -> Tensor:
     """(I, J, K) bool: voxels above 5 % of the robust range."""
-    low, high = robust_range(image.data)
-    return image.data[0].to(torch.float32) > low + FOREGROUND * (high - low)
+    return image.data[0].to(torch.float32) > foreground_level(image)

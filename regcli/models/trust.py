@@ -16,6 +16,21 @@ LEAST_ML = 0.1  # less counts as this much, or a logarithm would not be finite
 
 
 @dataclass(frozen=True)
+class Trust:
+    """How far a pair is of the kind that weights were trained on.
+
+    Attributes:
+        used: Whether the weights took part in the registration.
+        fixed: Share of the structures of a usual volume in the fixed image.
+        moving: In the moving image.
+    """
+
+    used: bool
+    fixed: float
+    moving: float
+
+
+@dataclass(frozen=True)
 class Volumes:
     """What a network finds in images of its kind, by type, the background left out.
 

@@ -45,7 +45,7 @@ def numbers(report: dict[str, Any]) -> Markup:
             "p",
             {"class": "note"},
             f"{similarity['coverage_percent']:.0f} % of the fixed foreground or mask lies inside "
-            "the moving image. "
+            f"the moving image. {_plausible(report)} "
             f"The inverse is off by {inverse['mean_mm']:.2g} mm on average, "
             f"{inverse['max_mm']:.2g} mm at most.",
         )
@@ -53,6 +53,18 @@ def numbers(report: dict[str, Any]) -> Markup:
     if labels:
         parts.append(_labels(labels))
     return joined(parts)
+
+
+def _plausible(report: dict[str, Any]) -> str:
+    """What tells a pair that belongs together, in words."""
+    turned, hands = report["alignment"], report["handedness"]
+    scales = turned["scales"]
+    return (
+        f"The foregrounds overlap by {report['foreground']['overlap_percent']:.0f} % (Dice). "
+        f"The linear part turns by {turned['rotation_degrees']:.1f} degrees and scales by "
+        f"{min(scales):.2f} to {max(scales):.2f}; after it, local correlation is "
+        f"{hands['as_is']:.3f}, and would be {hands['mirrored']:.3f} with one image mirrored."
+    )
 
 
 def _labels(labels: dict[str, Any]) -> Markup:
