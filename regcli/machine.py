@@ -32,6 +32,12 @@ def settings(recipe: RegisterRecipe) -> Iterator[None]:
         torch.set_deterministic_debug_mode(exact)
 
 
+def cores() -> int:
+    """How many processor cores this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
 def check_threads(count: int) -> None:
     """Refuse more threads than the system's libraries bear.
 

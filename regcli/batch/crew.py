@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager
@@ -14,6 +13,7 @@ from regcli.batch.worker import Outcome, run_row
 from regcli.commands.job import Job
 from regcli.commands.register import free_memory
 from regcli.errors import InputError, RecipeError
+from regcli.machine import cores
 
 _WAIT_S = 30  # for a scheduler to answer, and for its first worker
 _LOCAL = "local:"
@@ -36,12 +36,6 @@ class Crew:
     size: Callable[[], int]
     threads: int
     memory: int | None
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def check_dask(spec: str) -> None:

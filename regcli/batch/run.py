@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from regcli.batch.crew import Crew, cores
+from regcli.batch.crew import Crew
 from regcli.batch.fingerprint import digests, fingerprint
 from regcli.batch.journal import (
     History,
@@ -25,6 +25,7 @@ from regcli.commands.job import NAMES
 from regcli.commands.record import spare_result
 from regcli.errors import BatchError, MemoryShortageError, OutputError, RegcliError
 from regcli.io.outputs import SIDECAR, open_outputs, sweep
+from regcli.machine import cores
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,10 @@ def batch(
     if dask is None:
         prepare("regcli.batch.server", "regcli.cli.main")
 
-    from regcli.batch.crew import check_dask, cores, dask_crew, local_crew
+    from regcli.batch.crew import check_dask, dask_crew, local_crew
     from regcli.batch.plan import Batch
     from regcli.batch.run import check_batch, run_batch
+    from regcli.machine import cores
 
     if dask is not None:
         check_dask(dask)
