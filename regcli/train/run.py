@@ -23,11 +23,12 @@ from regcli.train.of_features import OfFeatures
 from regcli.train.of_steps import OfSteps
 from regcli.train.picture import draw_losses
 from regcli.train.plan import MOST_VOXELS, TrainPlan
+from regcli.train.record import RECORD, continued
 from regcli.train.state import read_facts, write_text
 from regcli.train.study import Study
 from regcli.train.subjects import Subjects, read_subjects
 
-RECORD, CARD, PICTURE = "train.json", "card.md", "loss.png"
+CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
 
 
@@ -101,7 +102,7 @@ def _train(
     record = _record(job, cohort, plan) | {"codes": list(subjects.words.codes)}
     record |= {"recipe": facts.get("recipe")}
     if job.resume:
-        record = _begun(job.run, record)
+        record = continued(job.run, record)
     try:
         job.run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -210,30 +211,3 @@ def _origin(plan: TrainPlan) -> str:
         return ""
     file = find(plan.start)
     return f"{file.name} (sha256 {file.sha256[:16]})"
-
-
-def _begun(run: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """What a run was begun with; going on with anything else is refused."""
-    try:
-        begun = json.loads((run / RECORD).read_text(encoding="utf-8"))
-        plan = dict(begun["plan"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
-    now = json.loads(json.dumps(record))
-    same = all(plan[key] == now["plan"].get(key) for key in plan)
-    if plan.keys() != now["plan"].keys() or (same and begun.get("drawing") != now["drawing"]):
-        begin = f" with --start {run / BEST}" if (run / BEST).exists() else ""
-        raise InputError(
-            f"{run} was begun by another version of regcli, which planned or drew other things.",
-            f"Go on with that version, or train in another folder{begin}.",
-        )
-    for key in ("synth", "training", "validation", "codes", "recipe", "plan"):
-        if key in begun and begun[key] != now[key]:
-            changed = key
-            if key == "plan":
-                changed = ", ".join(k for k in now[key] if plan.get(k) != now[key][k])
-            raise RecipeError(
-                f"--resume: {changed} differs from what {run} was begun with.",
-                "Give the options of the first run (train.json has them), or another folder.",
-            )
-    return begun

@@ -1,0 +1,46 @@
+"""The record of a run: what it was begun with, and whether it goes on with the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from regcli.errors import InputError, RecipeError
+from regcli.train.loop import BEST
+
+RECORD = "train.json"
+
+
+def continued(run: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """What a run was begun with; going on with anything else is refused.
+
+    Args:
+        run: Its folder.
+        record: Of what is to be gone on with.
+
+    Raises:
+        InputError: If train.json cannot be read, or another version wrote it.
+        RecipeError: Naming what differs.
+    """
+    try:
+        begun = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        plan = dict(begun["plan"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
+    now = json.loads(json.dumps(record))
+    same = all(plan[key] == now["plan"].get(key) for key in plan)
+    if plan.keys() != now["plan"].keys() or (same and begun.get("drawing") != now["drawing"]):
+        begin = f" with --start {run / BEST}" if (run / BEST).exists() else ""
+        raise InputError(
+            f"{run} was begun by another version of regcli, which planned or drew other things.",
+            f"Go on with that version, or train in another folder{begin}.",
+        )
+    for key in ("synth", "training", "validation", "codes", "recipe", "plan"):
+        if key in begun and begun[key] != now[key]:
+            changed = key
+            if key == "plan":
+                changed = ", ".join(k for k in now[key] if plan.get(k) != now[key][k])
+            raise RecipeError(
+                f"--resume: {changed} differs from what {run} was begun with.",
+                "Give the options of the first run (train.json has them), or another folder.",
+            )
+    return begun
