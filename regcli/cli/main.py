@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import time
 import traceback
 from typing import Annotated
 
@@ -12,8 +13,10 @@ import regcli
 from regcli.cli import apply, batch, evaluate, features, info, jacobian, register, train, weights
 from regcli.cli.common import console, emit
 from regcli.errors import InputError, MemoryShortageError, OutputError, RegcliError
+from regcli.train.ranks import rank
 
 _INTERRUPTED = 130
+_PATIENCE_S = 10.0
 
 app = typer.Typer(
     name="regcli",
@@ -67,13 +70,29 @@ def main() -> None:
     try:
         _check_encoding(arguments)
         code = app(args=arguments, prog_name="regcli", standalone_mode=False) or 0
-        if code == _INTERRUPTED:  # typer turns KeyboardInterrupt into this
+        if code == _INTERRUPTED and not _helping():  # typer turns KeyboardInterrupt into this
             _say("Interrupted.", "Run it again; train and batch go on with --resume.")
     except Exception as error:
         if debug:
             traceback.print_exc()
-        code = _explain(error)
+        code = _INTERRUPTED if _told_by_first() else _explain(error)
     sys.exit(code)
+
+
+def _helping() -> bool:
+    """Whether this is one of torchrun's processes, and not the first, which speaks for all."""
+    return "train" in sys.argv[1:3] and not rank().first
+
+
+def _told_by_first() -> bool:
+    """Whether the first process failed as well: torchrun then ends this one, if it waits."""
+    if not _helping():
+        return False
+    try:
+        time.sleep(_PATIENCE_S)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _check_encoding(arguments: list[str]) -> None:

@@ -17,6 +17,7 @@ from regcli.cli.common import (
 )
 from regcli.errors import RecipeError
 from regcli.registry import LEARNERS, parse
+from regcli.train.ranks import rank
 
 EXAMPLES = """Examples:
 
@@ -25,6 +26,8 @@ EXAMPLES = """Examples:
   regcli train labels/ --synth --model deq -o run/ --max-time 3600
 
   regcli train OASIS_dataset.json -o run/ --resume
+
+  torchrun --nproc-per-node 4 -m regcli train labels/ --synth -o run/
 
 Models take options: --model deq:steps=48,levels=1,sigma=0,jacobian=0 and so on.
 
@@ -88,7 +91,9 @@ def train(
     epochs: Annotated[
         int | None, option("The same, in rounds of all cases.", "N", panel=_HOW, least=1)
     ] = None,
-    batch: Annotated[int, option("Samples a step; default 1.", "N", panel=_HOW, least=1)] = 1,
+    batch: Annotated[
+        int | None, option("Samples a step; default 1 a process.", "N", panel=_HOW, least=1)
+    ] = None,
     warm_lr: Annotated[
         float | None, option("Of --warm-steps; default 2e-3.", "X", panel=_HOW)
     ] = None,
@@ -105,7 +110,9 @@ def train(
     precision: Annotated[
         Precision, option("Of the network: auto, fp32 or bf16.", "NAME", panel=_RUN)
     ] = "auto",
-    threads: Annotated[int | None, option("Default all cores.", "N", panel=_RUN, least=1)] = None,
+    threads: Annotated[
+        int | None, option("Default all cores, shared by processes.", "N", panel=_RUN, least=1)
+    ] = None,
     deterministic: Annotated[
         bool, option("The same bits every time.", "", "--deterministic", panel=_RUN)
     ] = False,
@@ -113,7 +120,8 @@ def train(
     no_progress: Annotated[bool, option("No bars.", "", "--no-progress", panel=_RUN)] = False,
 ) -> None:
     """Train features or steps, and write weights that register --weights takes."""
-    verbosity = Verbosity.of(quiet, verbose=False)
+    first = rank().first  # the others' work is told by it
+    verbosity = Verbosity.of(quiet or not first, verbose=False)
     if parse({"dio": "", **LEARNERS}, model)[0] == "dio" != model:
         raise RecipeError(f"--model {model}: dio has no options.", "Write dio alone.")
     if steps is not None and epochs is not None:
@@ -129,7 +137,7 @@ def train(
         "start": start or "",
         "spacing_mm": _positive("spacing", spacing),
         "shape": _shape(shape),
-        "batch": batch,
+        "batch": batch or 0,
         "seed": seed,
         "validate_every": validate_every,
         "device": device,
@@ -160,7 +168,8 @@ def train(
     )
     with progress(verbosity, bars=not no_progress) as show:
         best = train_files(job, show, verbosity.say)
-    print_paths([str(best)])
+    if first:
+        print_paths([str(best)])
 
 
 def _defaults(model: str, of_dio: dict[str, Any]) -> dict[str, Any]:

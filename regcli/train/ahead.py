@@ -1,14 +1,14 @@
 """Samples drawn on other threads before their turn: the same ones, in the same order."""
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 S = TypeVar("S")
 
 
-def drawn(draw: Callable[[int], S], numbers: range, threads: int) -> Generator[S]:
+def drawn(draw: Callable[[int], S], numbers: Iterable[int], threads: int) -> Generator[S]:
     """draw(n) for every n, in order; close it to stop before the end.
 
     Args:

@@ -4,10 +4,9 @@ import csv
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from regcli.errors import InputError, RecipeError, WeightsError
-from regcli.train.ahead import drawn
+from regcli.train.distributed import ALONE, Team
+from regcli.train.gradients import Learner
 from regcli.train.plan import TrainPlan
 from regcli.train.state import (
     Averaged,
@@ -25,14 +25,11 @@ from regcli.train.state import (
     write_state,
     write_tensors,
 )
-from regcli.train.synth import generator_of
 from regcli.train.task import Task
 
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "train.csv"
 _COLUMNS = ["task", "step", "loss", "gradient", "score"]
 _CHECKPOINT_S = 300.0  # at most so much work is lost by a kill
-_AHEAD, _AHEAD_OF_GPU = 1, 8  # threads that draw: a network on a GPU is faster than one of them
-_APART = 1 << 32  # between the random numbers of two tasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +55,7 @@ def train(
     run: Path,
     watch: Watch,
     start: dict[str, Tensor] | None = None,
+    team: Team = ALONE,
 ) -> Path:
     """Train, or go on where `run` left off; returns the best weights' path.
 
@@ -70,6 +68,7 @@ def train(
         run: Folder for last.safetensors, best.safetensors and train.csv.
         watch: The outside world.
         start: Weights to begin with, by the names of the network's state; None for random ones.
+        team: Of which this is the first process; the others are in `Learner.help`.
 
     Returns:
         best.safetensors in `run`, which is there after the first validation.
@@ -78,21 +77,23 @@ def train(
     net = make().to(plan.torch_device)
     if start is not None:
         net.load_state_dict(start)
+    learner = Learner(tasks, net, plan, team)
     planned = dataclasses.asdict(plan)
     del planned["start"]  # a path, which means nothing elsewhere
     facts = facts | {"plan": planned, "seconds": 0.0}
     begun = read_facts(run / LAST) if (run / LAST).exists() else {"task": tasks[0].name, "step": 0}
     names = [task.name for task in tasks]
     first = names.index(begun["task"])
-    for number, task in enumerate(tasks[first:], first):
+    for number in range(first, len(tasks)):
         if not watch.going():
             break
         learned = number > 0 or start is not None
-        course = _Course(task, number, net, make, facts, plan, run, watch)
+        course = _Course(learner, number, make, facts, run, watch)
         course.follow(resumed=number == first, learned=learned)
         if not (run / LAST).exists():  # the time was over before the first step
             break
         facts |= read_facts(run / LAST)
+    learner.dismiss()
     return run / BEST
 
 
@@ -101,22 +102,24 @@ class _Course:
 
     def __init__(
         self,
-        task: Task[Any, Any],
+        learner: Learner,
         number: int,
-        net: nn.Module,
         make: Callable[[], nn.Module],
         facts: dict[str, Any],
-        plan: TrainPlan,
         run: Path,
         watch: Watch,
     ) -> None:
-        self.task, self.number, self.net, self.make, self.plan = task, number, net, make, plan
-        self.facts = facts | {"task": task.name, "step": 0, "best": -math.inf}
+        self.learner, self.number, self.make = learner, number, make
+        self.task, self.net, self.plan = learner.tasks[number], learner.net, learner.plan
+        self.facts = facts | {"task": self.task.name, "step": 0, "best": -math.inf}
         self.last, self.best, self.log = (run / name for name in (LAST, BEST, LOG))
         self.watch = watch
         self.rows: list[list[Any]] = []
         self.optimizer = torch.optim.AdamW(
-            net.parameters(), lr=task.rate, betas=(0.9, 0.98), weight_decay=plan.decay
+            self.net.parameters(),
+            lr=self.task.rate,
+            betas=(0.9, 0.98),
+            weight_decay=self.plan.decay,
         )
 
     def follow(self, *, resumed: bool, learned: bool) -> None:
@@ -146,23 +149,13 @@ class _Course:
             self.facts["best"] = -math.inf
         if lost or (learned and self.facts["step"] == 0):
             self._validate()  # what was learned before is the least to beat
-        with closing(self._samples()) as samples:
+        with closing(self.learner.samples(self.number, self.facts["step"])) as samples:
             for step in range(self.facts["step"], self.task.steps):
                 if not self.watch.going():
                     break
                 self._step(step, samples)
         if self.rows:
             self._save()
-
-    def _samples(self) -> Generator[Any]:
-        """Samples of the steps that are left, each decided by its number."""
-        batch, apart = self.plan.batch, self.number * _APART
-        most = _AHEAD if self.plan.torch_device.type == "cpu" else _AHEAD_OF_GPU
-        return drawn(
-            lambda n: self.task.draw(generator_of(self.plan.seed, apart + n)),
-            range(self.facts["step"] * batch, self.task.steps * batch),
-            min(torch.get_num_threads() - 1, most),
-        )
 
     def _step(self, step: int, samples: Iterator[Any]) -> None:
         loss, norm = self._learn(step, samples)
@@ -177,16 +170,9 @@ class _Course:
 
     def _learn(self, step: int, samples: Iterator[Any]) -> tuple[float, float]:
         """One step of the optimizer, on the next samples: loss, gradient."""
-        self.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.task, self.plan.rise, step)
-        self.optimizer.zero_grad()
-        total, batch = torch.zeros((), device=self.plan.torch_device), self.plan.batch
-        for sample in islice(samples, batch):
-            for part in self.task.losses(self.net, sample, step / self.task.steps):
-                (part / batch).backward()
-                total += part.detach() / batch  # a GPU is not waited for
-        loss = float(total)
+        loss = float(self.learner.learn(self.number, step, samples))
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise RecipeError(

@@ -32,7 +32,7 @@ class TrainPlan:
             falls as a cosine.
         rate: Likewise, through registrations.
         rise: Steps.
-        batch: Samples a step.
+        batch: Samples a step, of all processes together.
         decay: Weight decay.
         average: Decay of the moving average of the weights.
         clip: Largest norm of a gradient.

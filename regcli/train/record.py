@@ -1,6 +1,7 @@
 """The record of a run: what it was begun with, and whether it goes on with the same."""
 
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,33 @@ from regcli.train.loop import BEST
 RECORD = "train.json"
 
 
-def continued(run: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """What a run was begun with; going on with anything else is refused.
-
-    Args:
-        run: Its folder.
-        record: Of what is to be gone on with.
+def read_record(run: Path) -> dict[str, Any]:
+    """What a run was begun with.
 
     Raises:
-        InputError: If train.json cannot be read, or another version wrote it.
-        RecipeError: Naming what differs.
+        InputError: If train.json cannot be read.
     """
     try:
         begun = json.loads((run / RECORD).read_text(encoding="utf-8"))
-        plan = dict(begun["plan"])
+        _ = operator.index(begun["plan"]["batch"]), begun["environment"] | {}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{run / RECORD} cannot be read.", "Train in another folder.") from error
+    return begun
+
+
+def continued(run: Path, begun: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """What a run was begun with, and on how many processes it has been; the rest is to be the same.
+
+    Args:
+        run: Its folder.
+        begun: What `read_record` says of it.
+        record: Of what is to be gone on with.
+
+    Raises:
+        InputError: If another version of regcli wrote it.
+        RecipeError: Naming what differs.
+    """
+    plan = begun["plan"]
     now = json.loads(json.dumps(record))
     same = all(plan[key] == now["plan"].get(key) for key in plan)
     if plan.keys() != now["plan"].keys() or (same and begun.get("drawing") != now["drawing"]):
@@ -43,4 +55,7 @@ def continued(run: Path, record: dict[str, Any]) -> dict[str, Any]:
                 f"--resume: {changed} differs from what {run} was begun with.",
                 "Give the options of the first run (train.json has them), or another folder.",
             )
-    return begun
+    then, last = (one["environment"].get("processes", "1") for one in (begun, record))
+    if then.split(", ")[-1] == last:
+        return begun
+    return begun | {"environment": begun["environment"] | {"processes": f"{then}, {last}"}}

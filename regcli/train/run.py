@@ -14,16 +14,19 @@ import torch
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
 from regcli.io.weights import find
-from regcli.machine import choose_device, settings
+from regcli.machine import choose_device, cores, settings
 from regcli.models.weights import COARSEST_MM, FINEST_MM
 from regcli.recipe import RegisterRecipe
 from regcli.train.card import card, environment
+from regcli.train.distributed import Team, joined
+from regcli.train.gradients import Learner
 from regcli.train.loop import BEST, LAST, LOG, Watch, train
 from regcli.train.of_features import OfFeatures
 from regcli.train.of_steps import OfSteps
 from regcli.train.picture import draw_losses
 from regcli.train.plan import MOST_VOXELS, TrainPlan
-from regcli.train.record import RECORD, continued
+from regcli.train.ranks import rank
+from regcli.train.record import RECORD, continued, read_record
 from regcli.train.state import read_facts, write_text
 from regcli.train.study import Study
 from regcli.train.subjects import Subjects, read_subjects
@@ -40,13 +43,14 @@ class TrainJob:
         data: Folder, CSV or Learn2Reg JSON.
         run: Folder of the result.
         plan: What to do; its shape (0, 0, 0) means one that suits the data, its steps of learning
-            types 0 if there are no labels.
+            types 0 if there are no labels, its batch 0 what the run was begun with, or else one
+            sample for each process.
         epochs: Steps through registrations, in rounds of all training cases; 0: as planned.
         synth: Images are drawn from label maps.
         validation: Names of cases to hold out; empty for a fifth.
         resume: Go on with the run that is in the folder.
         max_time: Seconds after which training stops, resumably; 0 for none.
-        threads: 0 for all cores.
+        threads: Of each process; 0 for all cores, or its part of them.
         deterministic: Whether to use only algorithms that repeat bit by bit.
         command: As the user gave it.
     """
@@ -69,6 +73,8 @@ def train_files(
 ) -> Path:
     """Train, and leave weights, their card, a log and a picture of it.
 
+    All processes that torchrun started call this; the first one alone writes and tells.
+
     Args:
         job: What to do.
         progress: Called with a task and the share of it that is done.
@@ -80,36 +86,61 @@ def train_files(
     Raises:
         RegcliError: Of the kind that fits, before any computing.
     """
-    _check(job)
-    recipe = RegisterRecipe(threads=job.threads, deterministic=job.deterministic)
-    with settings(recipe), torch.enable_grad():
-        return _train(job, progress, tell)
+    own = rank()
+    # torchrun gives each process one thread unless it is told otherwise
+    threads = job.threads or (max(1, cores() // own.beside) if own.count > 1 else 0)
+    recipe = RegisterRecipe(threads=threads, deterministic=job.deterministic)
+    with (
+        settings(recipe),
+        torch.enable_grad(),
+        joined(own, job.plan.device) as team,  # first: whose peer ends from here on ends, too
+    ):
+        if own.first:
+            return _train(job, team, progress, tell)
+        _help(job, team, progress)
+        return job.run / BEST
+
+
+def _help(job: TrainJob, team: Team, progress: Callable[[str, float], None]) -> None:
+    """What a process does that is not the first."""
+    cohort, subjects = _read(job, progress)
+    plan, seen = team.told()
+    if seen != _seen(cohort, subjects):
+        raise InputError(
+            f"{job.data} holds other cases for process {team.rank.number} than for the first.",
+            "Give all machines the same data.",
+        )
+    study = _study(plan)
+    net = study.network(plan, subjects).to(plan.torch_device)
+    Learner(study.tasks(plan, subjects), net, plan, team).help(progress)
 
 
 def _train(
-    job: TrainJob, progress: Callable[[str, float], None], tell: Callable[[str], None]
+    job: TrainJob,
+    team: Team,
+    progress: Callable[[str, float], None],
+    tell: Callable[[str], None],
 ) -> Path:
     began = time.monotonic()
-    if job.run.exists() and not job.run.is_dir():
-        raise OutputError(f"{job.run} is not a folder.", "Name another one with -o.")
-    cohort = read_cohort(
-        job.data, validation=job.validation, share=0.2, least=2, labels_only=job.synth
-    )
-    subjects = read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
+    _check(job)
+    begun = read_record(job.run) if job.resume else None
+    plan = dataclasses.replace(job.plan, batch=_batch(job, begun, team.rank.count))
+    job = dataclasses.replace(job, plan=plan)
+    cohort, subjects = _read(job, progress)
     study = _study(job.plan)
     plan, weights = study.started(_suited(job, subjects), subjects)
     facts = study.facts(plan, subjects) | {"start": _origin(plan)}
-    record = _record(job, cohort, plan) | {"codes": list(subjects.words.codes)}
+    record = _record(job, plan, team) | _seen(cohort, subjects)
     record |= {"recipe": facts.get("recipe")}
-    if job.resume:
-        record = continued(job.run, record)
+    if begun is not None:
+        record = continued(job.run, begun, record)
     try:
         job.run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{job.run} cannot be made: {error.strerror}.", "Name another folder with -o."
         ) from error
-    if not job.resume:  # what a run was begun with stays on record
+    if record != begun:  # what a run was begun with stays on record
         write_text(job.run / RECORD, json.dumps(record, indent=1))
     deadline = began + job.max_time if job.max_time else math.inf
 
@@ -124,9 +155,10 @@ def _train(
 
     watch = Watch(lambda: time.monotonic() < deadline, told, progress)
     tasks = study.tasks(plan, subjects)
+    team.told((plan, _seen(cohort, subjects)))
     try:
         best = train(
-            tasks, lambda: study.network(plan, subjects), facts, plan, job.run, watch, weights
+            tasks, lambda: study.network(plan, subjects), facts, plan, job.run, watch, weights, team
         )
         finish()
     except OSError as error:  # all that is read has been read
@@ -152,6 +184,8 @@ def _check(job: TrainJob) -> None:
             "2 is normal for a brain.",
         )
     _study(plan).check(plan)
+    if job.run.exists() and not job.run.is_dir():
+        raise OutputError(f"{job.run} is not a folder.", "Name another one with -o.")
     for name in (RECORD, LAST, BEST, LOG, CARD, PICTURE):
         if (job.run / name).is_dir():
             raise OutputError(f"{job.run / name} is a folder.", "Move it, or name another -o.")
@@ -192,16 +226,41 @@ def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
     return plan
 
 
-def _record(job: TrainJob, cohort: Cohort, plan: TrainPlan) -> dict[str, Any]:
+def _batch(job: TrainJob, begun: dict[str, Any] | None, count: int) -> int:
+    """Samples a step: as asked for, as the run was begun with, or one for each process."""
+    batch = job.plan.batch or (count if begun is None else begun["plan"]["batch"])
+    if batch < count:
+        raise RecipeError(
+            f"{count} processes cannot share a --batch of {batch}.",
+            f"Start {batch} of them, or give a new run a larger --batch.",
+        )
+    return batch
+
+
+def _read(job: TrainJob, progress: Callable[[str, float], None]) -> tuple[Cohort, Subjects]:
+    cohort = read_cohort(
+        job.data, validation=job.validation, share=0.2, least=2, labels_only=job.synth
+    )
+    return cohort, read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
+
+
+def _seen(cohort: Cohort, subjects: Subjects) -> dict[str, Any]:
+    """What all processes of a run, and of one that goes on, must find in the data."""
+    return {
+        "training": [case.name for case in cohort.training],
+        "validation": [case.name for case in cohort.validation],
+        "codes": list(subjects.words.codes),
+    }
+
+
+def _record(job: TrainJob, plan: TrainPlan, team: Team) -> dict[str, Any]:
     return {
         "command": list(job.command),
         "data": str(job.data),
         "synth": job.synth,
-        "training": [case.name for case in cohort.training],
-        "validation": [case.name for case in cohort.validation],
         "plan": dataclasses.asdict(plan),
         "drawing": dataclasses.asdict(plan.drawing),
-        "environment": environment(),
+        "environment": environment() | {"processes": str(team.rank.count)},
     }
 
 

@@ -1,0 +1,96 @@
+"""Gradients of a training's steps: of samples that are drawn ahead, by one process or by several.
+
+A step's samples are the same on any number of processes: the number of a sample decides it.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regcli.train.ahead import drawn
+from regcli.train.distributed import Team
+from regcli.train.plan import TrainPlan
+from regcli.train.synth import generator_of
+from regcli.train.task import Task
+
+_AHEAD, _AHEAD_OF_GPU = 1, 8  # threads that draw: a network on a GPU is faster than one of them
+_APART = 1 << 32  # between the random numbers of two tasks
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """A network, and what it learns.
+
+    Attributes:
+        tasks: One after another.
+        net: On the plan's device.
+        plan: What to do; its batch has a sample for each process.
+        team: Whose gradients count.
+    """
+
+    tasks: list[Task[Any, Any]]
+    net: nn.Module
+    plan: TrainPlan
+    team: Team
+
+    def samples(self, number: int, begin: int) -> Generator[Any]:
+        """This process's samples of a task's steps, from one on."""
+        task, batch, rank = self.tasks[number], self.plan.batch, self.team.rank
+        every = range(begin * batch, task.steps * batch)
+        most = _AHEAD if self.plan.torch_device.type == "cpu" else _AHEAD_OF_GPU
+        return drawn(
+            lambda n: task.draw(generator_of(self.plan.seed, number * _APART + n)),
+            [n for n in every if n % batch % rank.count == rank.number],
+            min(torch.get_num_threads() - 1, most),
+        )
+
+    def learn(self, number: int, step: int, samples: Iterator[Any]) -> Tensor:
+        """Leave the gradient of a step in the network of the first process, which alone calls it.
+
+        Args:
+            number: Of the task.
+            step: After the one before.
+            samples: Of `samples`.
+
+        Returns:
+            The loss, ().
+        """
+        self.team.told((number, step))
+        return self._step(number, step, samples)
+
+    def help(self, progress: Callable[[str, float], None]) -> None:
+        """Do this process's share of the steps that the first one takes, until it has enough.
+
+        Args:
+            progress: Takes a task's name and the share of its steps that is done.
+        """
+        order = self.team.told()
+        while order is not None:
+            number, step = order
+            with closing(self.samples(number, step)) as samples:
+                while order is not None and order[0] == number:
+                    step = order[1]
+                    self._step(number, step, samples)
+                    progress(self.tasks[number].name, step / self.tasks[number].steps)
+                    order = self.team.told()
+
+    def dismiss(self) -> None:
+        """Let the others go: the first process has enough."""
+        self.team.told(None)
+
+    def _step(self, number: int, step: int, samples: Iterator[Any]) -> Tensor:
+        task, batch, rank = self.tasks[number], self.plan.batch, self.team.rank
+        self.team.equalize(self.net)
+        self.net.train()
+        self.net.zero_grad()
+        total = torch.zeros((), device=self.plan.torch_device)
+        for sample in islice(samples, len(range(rank.number, batch, rank.count))):
+            for part in task.losses(self.net, sample, step / task.steps):
+                (part / batch).backward()
+                total += part.detach() / batch  # a GPU is not waited for
+        return self.team.summed(self.net, total)
