@@ -101,6 +101,7 @@ def agree(one, other):
     return True
 
 
+@pytest.mark.slow
 def test_one_process_two_and_one_again_learn_what_one_does(folder, tmp_path, monkeypatch):
     """torchrun goes on with a run, until one of its processes dies."""
 
