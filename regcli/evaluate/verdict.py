@@ -15,7 +15,7 @@ _ALIKE = 0.9  # local correlation, or nats, of images that were aligned already
 _FOLDS = 0.1  # per cent; learned registrations without a guarantee have 0.1 to 1
 _HALF = 50.0  # per cent of the fixed foreground
 _COVERED, _INSIDE = 97.0, 85.0  # per cent; fixed images are often cut closer
-_OVERLAP = 87.0  # per cent, of foregrounds
+_OVERLAP, _OVERLAP_LINEAR = 87.0, 75.0  # per cent, of foregrounds: a linear map leaves more aside
 _COUNTED = 10.0  # per cent of the foreground: less decides nothing about the rest
 _TURN = 30.0  # degrees: more than heads are tilted in scanners
 _SCALES = (0.7, 1.4)  # children's and large adults' brains lie between
@@ -93,7 +93,7 @@ def _mismatched(report: dict[str, Any]) -> Iterator[str]:
         yield f"{outside:.0f} % of the moving foreground lies outside the fixed image."
     if shown["counted_percent"] < _COUNTED:
         yield f"The masks count {shown['counted_percent']:.1f} % of the fixed foreground alone."
-    if shown["overlap_percent"] < _OVERLAP:
+    if shown["overlap_percent"] < (_OVERLAP if report["jacobian"] else _OVERLAP_LINEAR):
         yield (
             f"The foregrounds overlap by {shown['overlap_percent']:.0f} % (Dice): one image shows "
             "what the other does not, such as a skull."

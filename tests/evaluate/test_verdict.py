@@ -89,6 +89,12 @@ def test_a_linear_map_is_measured_against_no_linear_stage_but_the_beginning():
         assert verdict(report, foldless=False)["status"] == status
 
 
+def test_linear_maps_need_not_bring_outlines_together():
+    apart = GOOD | {"foreground": GOOD["foreground"] | {"overlap_percent": 80.0}}
+    assert verdict(apart, foldless=True)["status"] == "WARN"
+    assert verdict(apart | {"jacobian": None}, foldless=False)["status"] == "PASS"
+
+
 def test_a_time_limit_is_a_doubt():
     assert verdict(GOOD | {"stopped": "time"}, foldless=True)["status"] == "WARN"
 
