@@ -140,3 +140,26 @@ def test_change_over_time_is_mapped(phantom, tmp_path):
     log = voxels(tmp_path / "volumes/log_jacobian.nii.gz")
     assert log.shape == voxels(images[0]).shape
     assert log.min() < 0 < log.max()
+
+
+def test_a_folder_is_registered_on_a_cluster_that_ends_with_it(asked, tmp_path):
+    """Of a Dask that says where its scheduler is, and waits."""
+    dask = tmp_path / "bin" / "dask"
+    dask.write_text(
+        "#!/bin/sh\n"
+        f'echo "$$ $@" >>{tmp_path}/started\n'
+        'while [ "$1" != --scheduler-file ]; do shift; done\n'
+        'echo \'{"type": "Scheduler", "address": "tcp://10.0.0.1:99"}\' >"$2"\n'
+        "exec sleep 60\n"
+    )
+    dask.chmod(0o755)
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "a.nii.gz").touch()
+    places = (tmp_path / "t.nii.gz", tmp_path / "scans", tmp_path / "out")
+    words, table = asked("folder_to_template_dask.sh", *places, "--transform", "rigid")
+    assert words[-6:] == ["--resume", "--transform", "rigid", "--dask", "tcp://10.0.0.1:99", ""]
+    assert len(table) == 1
+    started = [line.split() for line in (tmp_path / "started").read_text().splitlines()]
+    assert sorted(line[1] for line in started) == ["scheduler", "worker"]
+    for pid, *_ in started:
+        assert not Path(f"/proc/{pid}").exists()
