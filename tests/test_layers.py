@@ -14,7 +14,7 @@ ops
 image
 transforms energy nets solve warp
 models io evaluate
-check choice machine
+check choice machine memory
 given
 stages
 follow

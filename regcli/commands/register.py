@@ -21,6 +21,7 @@ from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR, copied, open_outputs
 from regcli.machine import settings
+from regcli.memory import free_memory
 from regcli.models.prompts import common_codes
 from regcli.models.registration import Watch
 from regcli.pipeline import Result, register
@@ -137,15 +138,6 @@ def memory_needed(fixed: int, moving: int, recipe: RegisterRecipe, codes: int) -
     """
     needed = fixed * _BYTES_PER_VOXEL + moving * 20
     return needed + (fixed * (_BYTES_OF_LABELS + 2 * codes) if recipe.use_labels else 0)
-
-
-def free_memory() -> int | None:
-    """Bytes that can still be had, or None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
 
 
 def spare_inputs(job: Job, names: Iterable[str]) -> None:
