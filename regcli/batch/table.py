@@ -46,7 +46,7 @@ def read_table(path: Path) -> list[Row]:
         raise RecipeError(f"{path} is empty.", _LIKE)
     lines = read_text(path, "Save it as CSV in UTF-8.").splitlines()
     first = next((line for line in lines if line.strip()), "")
-    reader = csv.reader(lines, delimiter=max(",;\t", key=first.count))
+    reader = csv.reader(lines, delimiter=max(",;\t", key=first.count), strict=True)
     try:
         cells = [[cell.strip() for cell in row] for row in reader]
     except csv.Error as error:

@@ -128,7 +128,7 @@ def register(
         option("Axes of FIXED to deform along, like 1x1x0.", "NxNxN", panel=_WHAT),
     ] = None,
     iterations: Annotated[
-        str | None, option("Most steps per level, like 100x50x20.", "NxN", panel=_HOW)
+        str | None, option("Most steps per level, like 100x50x20; deq: one.", "NxN", panel=_HOW)
     ] = None,
     levels: Annotated[str | None, option("Shrink factors, like 4x2x1.", "NxN", panel=_HOW)] = None,
     tol: Annotated[

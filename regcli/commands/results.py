@@ -290,9 +290,10 @@ def log_text(report: dict[str, Any], result: Result) -> str:
     lines += result.notes
     for trace in result.traces:
         s = trace.solution
+        end = "the limit" if s.stopped == "steps" else s.stopped
         lines.append(
-            f"{trace.stage} level {trace.level} {'x'.join(map(str, trace.shape))}: "
-            f"{s.steps} steps, {s.stopped}, {_measure(trace)} {s.residuals[-1]:.4f}"
+            f"{trace.stage} level {trace.level + 1} {'x'.join(map(str, trace.shape))}: "
+            f"{s.steps} steps ({end}), {_measure(trace)} {s.residuals[-1]:.4f}"
         )
     lines += [f"warning: {w}" for w in report["warnings"]]
     lines.append(f"seconds: {report['seconds']}")

@@ -19,6 +19,9 @@ _NRRD = (".nrrd", ".nhdr")
 _READABLE = (*_NIFTI, *_MGH, *_META, *_NRRD)
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}  # torch can not index these
 _MGH_TYPES = ("uint8", "int16", "int32", "float32")
+# Parcellations have up to some thousand codes, and structures of several voxels each; a scan of
+# integers has hundreds of values, of which in a head every tenth goes on in the next voxel.
+_STRUCTURES, _ALIKE = 150, 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,14 +226,30 @@ def _checked(data: Tensor, path: Path, *, labels: bool, constant: bool) -> Tenso
         return data
     if low == high == 0:
         raise InputError(f"{path} holds no labels: every voxel is 0.", "Check the file.")
-    if not data.is_floating_point():
-        return data
-    if not bool((data == data.round()).all()):
+    if data.is_floating_point() and not bool((data == data.round()).all()):
         raise InputError(
             f"{path} holds fractions, so it is no label image.",
             "Give a file of integers; resample labels with nearest or label interpolation.",
         )
+    if _restless(data):
+        raise InputError(
+            f"{path} holds intensities, it seems: hundreds of values, and neighbours differ.",
+            "Give a label image: an integer code for each structure.",
+        )
+    if not data.is_floating_point():
+        return data
     return data.to(torch.int32 if max(-low, high) < 2**31 else torch.int64)
+
+
+def _restless(data: Tensor) -> bool:
+    """Whether values are too many, and too few of them go on in the next voxel, for structures."""
+    axis = 1 + max(range(3), key=lambda n: data.shape[1 + n])
+    count = data.shape[axis] - 1
+    here, there = data.narrow(axis, 0, count), data.narrow(axis, 1, count)
+    shown = here != 0
+    if int((shown & (here == there)).sum()) >= _ALIKE * int(shown.sum()):
+        return False
+    return len(data.unique()) > _STRUCTURES
 
 
 def _stored(data: Tensor, storage: Storage) -> np.ndarray:

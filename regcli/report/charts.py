@@ -45,7 +45,7 @@ def level_chart(level: dict[str, Any]) -> Markup:
         for (n, _), v in zip(steps, shown, strict=False)
     )
     grid = "x".join(map(str, level["shape"]))
-    name = f"{level['stage']}, level {level['level']}, {grid}"
+    name = f"{level['stage']}, level {level['level'] + 1}, {grid}"
     told = (
         f"{level['steps']} steps, {_ENDS.get(level['stopped'], level['stopped'])}; "
         f"{_MEASURES[level['measure']]} {values[0]:.4g} to {values[-1]:.4g}"

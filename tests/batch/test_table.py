@@ -38,6 +38,7 @@ def test_every_column_of_the_interface_is_known(tmp_path):
         ("fixed,moving,fixed\na,b,c", "two columns 'fixed'"),
         ("fixed,moving,lables\na,b,c", "'lables'"),
         ("fixed,moving", "no rows"),
+        ('fixed,moving\n"f.nii,m.nii\n', "line 2"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, text, words):

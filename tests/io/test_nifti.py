@@ -271,6 +271,15 @@ def test_labels_come_as_integers(tmp_path):
     refused(save(path, np.zeros((3, 3, 3), np.uint8)), "no labels", labels=True)
 
 
+def test_intensities_are_no_labels_though_they_be_integers(tmp_path):
+    draw = np.random.default_rng(0)
+    scan = draw.integers(1, 900, (12, 11, 10)).astype(np.int16)
+    refused(save(tmp_path / "a.nii", scan), "intensities", labels=True)
+    parcels = np.arange(1, 513).reshape(8, 8, 8).repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    path = save(tmp_path / "b.nii", parcels.astype(np.int16))
+    assert len(read_image(path, labels=True).image.data.unique()) == 512
+
+
 def test_the_header_alone_says_the_same_as_the_image(grid, tmp_path):
     shape, affine = grid
     for ending in FORMATS:
