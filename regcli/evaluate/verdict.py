@@ -134,7 +134,8 @@ def _unfinished(report: dict[str, Any]) -> Iterator[str]:
     residuals = last["residuals"]
     if last["measure"] == "relative residual":
         if residuals[-1] > _RESIDUAL:
-            yield f"The learned steps had not settled: a further one is {residuals[-1]:.0%} as far."
+            share = f"{residuals[-1]:.0%}"
+            yield f"The learned steps had not settled: one more changes the map by {share}."
     elif len(residuals) > 3:
         fall = (residuals[-4] - residuals[-1]) / 3
         if fall > _FALLING * abs(residuals[-1]):
