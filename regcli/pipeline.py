@@ -8,27 +8,25 @@ import torch
 from torch import Tensor
 
 from regcli.check import Masks, check_pair, check_ranges
-from regcli.choice import candidate, features, settled, steps
-from regcli.follow import asked, follow
+from regcli.choice import candidate, settled, steps
+from regcli.deform import by_forces, by_steps, scene
+from regcli.follow import asked
 from regcli.given import Given, carried
-from regcli.image import Box, Image, Space
+from regcli.image import Image, Space
 from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
 from regcli.models.equilibrium import Diagnosis
-from regcli.models.halfway import meeting, met
-from regcli.models.learned import transferred
 from regcli.models.prepare import prepare, robust_range
-from regcli.models.presets import check_symmetric, deformable, is_symmetric, refinement
+from regcli.models.presets import check_symmetric, is_symmetric
 from regcli.models.prompts import Prompts
 from regcli.models.pyramid import Prepared
-from regcli.models.registration import Trace, Watch, region
+from regcli.models.registration import Trace, Watch
 from regcli.models.trust import Trust
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
 from regcli.registry import FOLDLESS, LINEAR
-from regcli.stages import Found, both_ways, free_axes, linear_stage, metrics, on_grid
+from regcli.stages import Found, both_ways, free_axes, linear_stage
 from regcli.transforms.dense import Compositional
-from regcli.transforms.geodesic import Geodesic
 from regcli.transforms.unfold import unfolded
 from regcli.warp import Interpolation, Warp
 
@@ -198,67 +196,25 @@ def _solve_from_images(
 ) -> Found:
     # first: weights may be missing or damaged
     device, clock = choose_device(recipe.device), time.monotonic()
-    by_steps, network = None, None
+    stepping, network = None, None
     if recipe.model == "deq":
-        by_steps = steps(recipe, fixed.space, asked(recipe, given, fixed.space, device))
+        stepping = steps(recipe, fixed.space, asked(recipe, given, fixed.space, device))
     else:
         network = candidate(recipe, fixed.space, notes)
-    fixed_ready, moving_ready = _prepared(fixed, moving, given.masks, device, notes)
+    one, other = _prepared(fixed, moving, given.masks, device, notes)
     family = recipe.transform if recipe.transform in LINEAR else "affine"
-    affine, traces = linear_stage(fixed_ready, moving_ready, recipe, family, given, watch, notes)
-    middle = None
+    affine, traces = linear_stage(one, other, recipe, family, given, watch, notes)
     if is_symmetric(recipe):
-        affine = both_ways(fixed_ready, moving_ready, recipe, given, watch, affine, traces)
-        middle = meeting(fixed_ready, moving_ready, affine)
+        affine = both_ways(one, other, recipe, given, watch, affine, traces)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
     found = Found(affine, recipe.metric, traces, seconds, fixed.space)
     if recipe.transform in LINEAR and network is None:
         return found
-    clock, home = time.monotonic(), fixed_ready.space
-    if middle is None:
-        box = region(fixed_ready, moving_ready, affine)
-    else:  # from here on, both images are half-way
-        fixed_ready, moving_ready = middle.fixed, middle.moving
-        box, affine = Box(middle.space, (0, 0, 0), middle.space.shape), torch.eye(4).double()
-    inner = fixed_ready.cropped(box)
-    if by_steps:
-        y, space = follow(by_steps, inner, moving_ready, affine, recipe, watch, notes, found)
-        if middle is None:
-            y = by_steps.extended(y, space, box)
-        else:
-            y = unfolded(middle.back(met(transferred(y, space, middle.space)), home))
-        found.displacement = on_grid(y, home, fixed.space)
-        seconds["solve"] = time.monotonic() - clock
-        return found
-    pair = None
-    if network is not None:
-        pair, found.trust = features(network, recipe, inner, moving_ready, affine, notes)
-        found.weights = None if pair is None else (network.name, network.sha256)
-        seconds["features"] = time.monotonic() - clock
-        clock = time.monotonic()
-    if recipe.transform in LINEAR:
-        assert network is not None
-        registration = refinement(family, network)
-        y, _, more = registration.run(inner, moving_ready, affine, watch, pair, given.prompts)
-        found.affine = affine @ y
+    where = scene(one, other, affine, fixed.space, recipe)
+    if stepping is not None:
+        by_steps(stepping, where, recipe, watch, notes, found)
     else:
-        found.metrics, similarities = metrics(fixed_ready, moving_ready, recipe, affine, notes)
-        smoothness = 1.0 if network is None or pair is None else network.smoothness
-        rigidity = given.rigidity_on(fixed.space, device)
-        axes = free_axes(recipe, fixed.space)
-        registration = deformable(recipe, similarities, fixed_ready, smoothness, rigidity, axes)
-        registration = replace(registration, wary=given.aligned)
-        y, space, more = registration.run(inner, moving_ready, affine, watch, pair, given.prompts)
-        if isinstance(registration.transform, Geodesic):
-            notes.append(registration.transform.in_words(y, space))
-        if middle is None:
-            y = registration.extended(y, space, box)
-        else:
-            v = registration.transform.resize(y, space, middle.space)
-            y = unfolded(middle.back(met(v), home))
-        found.displacement = on_grid(y, home, fixed.space)
-    found.traces += more
-    seconds["solve"] = time.monotonic() - clock
+        by_forces(network, where, recipe, given, watch, notes, found)
     return found
 
 

@@ -18,6 +18,7 @@ check choice machine memory
 given
 stages
 follow
+deform
 pipeline featuremaps report
 commands
 train batch

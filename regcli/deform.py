@@ -1,0 +1,155 @@
+"""deform: what comes after the linear stage: the whole map by learned steps or by forces."""
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from regcli.choice import features
+from regcli.follow import follow
+from regcli.given import Given
+from regcli.image import Box, Space
+from regcli.models.equilibrium import EquilibriumRegistration, FixedSteps
+from regcli.models.halfway import Meeting, meeting, met
+from regcli.models.learned import transferred
+from regcli.models.presets import deformable, is_symmetric, refinement
+from regcli.models.pyramid import Prepared
+from regcli.models.registration import Watch, region
+from regcli.models.weights import Learned
+from regcli.recipe import RegisterRecipe
+from regcli.registry import LINEAR
+from regcli.stages import Found, free_axes, metrics, on_grid
+from regcli.transforms.geodesic import Geodesic
+from regcli.transforms.unfold import unfolded
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Where two images are deformed: on the fixed grid, or on one half-way between both.
+
+    Attributes:
+        fixed: Image.
+        moving: Image.
+        affine: (4, 4) fixed world to moving world.
+        box: What of the fixed grid matters.
+        home: The canonical grid of the fixed image itself.
+        file: Its grid as it is stored.
+        middle: Half-way, if both images are there.
+    """
+
+    fixed: Prepared
+    moving: Prepared
+    affine: Tensor
+    box: Box
+    home: Space
+    file: Space
+    middle: Meeting | None
+
+    @cached_property
+    def inner(self) -> Prepared:
+        """What of the fixed image matters."""
+        return self.fixed.cropped(self.box)
+
+    def displacement(self, y: Tensor) -> Tensor:
+        """RAS mm on the fixed image's own grid, (1, 3, I, J, K).
+
+        Args:
+            y: (1, 3, I, J, K) in voxels: a displacement of the fixed grid, or a velocity half-way.
+        """
+        if self.middle is not None:
+            y = unfolded(self.middle.back(met(y), self.home))
+        return on_grid(y, self.home, self.file)
+
+
+def scene(
+    fixed: Prepared, moving: Prepared, affine: Tensor, file: Space, recipe: RegisterRecipe
+) -> Scene:
+    """Where a recipe deforms two images.
+
+    Args:
+        fixed: Image.
+        moving: Image.
+        affine: (4, 4) fixed world to moving world.
+        file: Grid of the fixed image as it is stored.
+        recipe: Whether both images move.
+    """
+    if not is_symmetric(recipe):
+        box = region(fixed, moving, affine)
+        return Scene(fixed, moving, affine, box, fixed.space, file, None)
+    middle = meeting(fixed, moving, affine)
+    box, still = Box(middle.space, (0, 0, 0), middle.space.shape), torch.eye(4).to(affine)
+    return Scene(middle.fixed, middle.moving, still, box, fixed.space, file, middle)
+
+
+def by_steps(
+    registration: EquilibriumRegistration | FixedSteps,
+    where: Scene,
+    recipe: RegisterRecipe,
+    watch: Watch,
+    notes: list[str],
+    found: Found,
+) -> None:
+    """Follow learned steps; what they lead to is put into `found`."""
+    clock = time.monotonic()
+    y, space = follow(
+        registration, where.inner, where.moving, where.affine, recipe, watch, notes, found
+    )
+    if where.middle is None:
+        y = registration.extended(y, space, where.box)
+    else:
+        y = transferred(y, space, where.middle.space)
+    found.displacement = where.displacement(y)
+    found.seconds["solve"] = time.monotonic() - clock
+
+
+def by_forces(
+    network: Learned | None,
+    where: Scene,
+    recipe: RegisterRecipe,
+    given: Given,
+    watch: Watch,
+    notes: list[str],
+    found: Found,
+) -> None:
+    """Follow the forces of intensities and features; what they lead to is put into `found`.
+
+    Args:
+        network: Of features, if there are any.
+        where: The images.
+        recipe: What to do; of linear maps, features refine the one that was found.
+        given: Prompts, and a factor of the regularization.
+        watch: Progress and time limit.
+        notes: Takes the decisions.
+        found: The linear stage's.
+    """
+    clock, pair = time.monotonic(), None
+    inner, moving, affine = where.inner, where.moving, where.affine
+    if network is not None:
+        pair, found.trust = features(network, recipe, inner, moving, affine, notes)
+        found.weights = None if pair is None else (network.name, network.sha256)
+        found.seconds["features"] = time.monotonic() - clock
+        clock = time.monotonic()
+    if recipe.transform in LINEAR:
+        assert network is not None
+        registration = refinement(recipe.transform, network)
+        y, _, traces = registration.run(inner, moving, affine, watch, pair, given.prompts)
+        found.affine = affine @ y
+    else:
+        found.metrics, similarities = metrics(where.fixed, moving, recipe, affine, notes)
+        smoothness = 1.0 if network is None or pair is None else network.smoothness
+        rigidity = given.rigidity_on(where.file, where.fixed.data.device)
+        axes = free_axes(recipe, where.file)
+        registration = deformable(recipe, similarities, where.fixed, smoothness, rigidity, axes)
+        registration = replace(registration, wary=given.aligned)
+        y, space, traces = registration.run(inner, moving, affine, watch, pair, given.prompts)
+        if isinstance(registration.transform, Geodesic):
+            notes.append(registration.transform.in_words(y, space))
+        if where.middle is None:
+            y = registration.extended(y, space, where.box)
+        else:
+            y = registration.transform.resize(y, space, where.middle.space)
+        found.displacement = where.displacement(y)
+    found.traces += traces
+    found.seconds["solve"] = time.monotonic() - clock
