@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
+import compilation
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -53,8 +54,14 @@ def data():
     return folder
 
 
+def pytest_configure():
+    """Not when imported: tests import this file once more, for SPACES."""
+    compilation.share()
+
+
 def pytest_collection_modifyitems(items):
-    """Skip what needs CUDA, with the reason, where there is none."""
+    """Skip what needs CUDA, with the reason, where there is none; let workers begin apart."""
+    items[:] = compilation.deal(items, int(workers or 1))
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
