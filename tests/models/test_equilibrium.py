@@ -21,6 +21,7 @@ from regcli.registry import FIXED_POINTS, STATES
 from regcli.train.state import write_tensors
 
 GRID = Space((30, 32, 28), torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])).double())
+SMALL = Space((24, 26, 22), GRID.affine)  # half of the voxels, for what is no matter of accuracy
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def plain(weights):
 
 @pytest.fixture(scope="module")
 def free(weights):
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     return register(pair.fixed, pair.moving, recipe(weights, transform="freeform"))
 
 
@@ -64,12 +65,12 @@ def test_it_finds_the_map_on_every_grid(space, weights):
 
 @pytest.mark.parametrize("name", STATES)
 def test_transforms_agree_and_only_freeform_may_fold(weights, free, name):
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     found = register(pair.fixed, pair.moving, recipe(weights, transform=name))
     u, v = (r.warp.displacement for r in (found, free))
-    assert float((u - v).norm(dim=1).mean()) < 1.0  # mm, a quarter of a voxel
+    assert float((u - v).norm(dim=1).mean()) < 0.8  # mm, a fifth of a voxel
     if name != "freeform":
-        assert float(least_determinant(GRID.vectors_to_voxel(u)).min()) > 0
+        assert float(least_determinant(SMALL.vectors_to_voxel(u)).min()) > 0
 
 
 def test_solvers_agree(tmp_path):
@@ -107,7 +108,7 @@ def test_an_image_in_other_millimetres_and_axes_gives_the_same_map(weights, plai
 
 
 def test_networks_made_for_some_steps_take_just_them(tmp_path):
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     file = write_steps(tmp_path / "u.safetensors", model="unroll", steps=3, levels=3)
     found = register(pair.fixed, pair.moving, recipe(str(file)))
     assert [t.solution.steps for t in found.traces] == [3, 3, 3]
@@ -125,7 +126,7 @@ def test_networks_made_for_some_steps_take_just_them(tmp_path):
 
 
 def test_every_level_of_a_network_has_its_own_weights(tmp_path):
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     said = {"model": "gradirn", "network": "gradirn", "levels": 3, "steps": 2}
     file = write_steps(tmp_path / "g.safetensors", **said)
     values, lengths = load_file(file), []
@@ -140,7 +141,7 @@ def test_every_level_of_a_network_has_its_own_weights(tmp_path):
 
 @pytest.mark.parametrize("model", ["deq", "unroll"])
 def test_steps_that_lead_nowhere_are_an_error_of_the_weights(tmp_path, model):
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     file = write_steps(tmp_path / "n.safetensors", model=model)
     values = load_file(file)
     values["rate"] = values["rate"] * 1e38
@@ -164,7 +165,7 @@ def test_a_mask_hides_a_lesion(weights, plain, side):
 
 @pytest.mark.parametrize("name", ["gradirn", "riir", "voxelmorph"])
 def test_every_kind_of_network_of_steps_registers(tmp_path, name):
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     levels = 3 if name == "gradirn" else 1
     file = write_steps(
         tmp_path / "b.safetensors", model=name, network=name, levels=levels, steps=2, sigma=0.0
@@ -187,7 +188,7 @@ def test_the_certificate_tells_an_equilibrium_from_a_stop_on_the_way(weights, pl
 
 
 def test_a_limit_of_one_step_is_one_step(weights):
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     one, two = (
         register(pair.fixed, pair.moving, recipe(weights, iterations=(n,))).warp.displacement
         for n in (1, 2)
@@ -210,7 +211,7 @@ def test_tolerances_change_in_proportion(tmp_path):
 
 
 def test_a_time_limit_leaves_the_best_so_far(weights):
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     watch = Watch(lambda stage, share: None, deadline=0.0)
     found = register(pair.fixed, pair.moving, recipe(weights), watch=watch)
     assert found.stopped == "time"
@@ -220,7 +221,7 @@ def test_a_time_limit_leaves_the_best_so_far(weights):
 def test_progress_only_rises(weights):
     shares = []
     watch = Watch(lambda stage, share: shares.append(share) if stage == "deq" else None)
-    pair = phantoms.pair(GRID, linear=False)
+    pair = phantoms.pair(SMALL, linear=False)
     register(pair.fixed, pair.moving, recipe(weights), watch=watch)
     assert shares == sorted(shares)
     assert shares[0] < 0.1 and shares[-1] == 1
