@@ -15,7 +15,8 @@ DEFAULT = {
     *("affine.mat", "composite.h5", "inverse_composite.h5"),
     *("report.html", "regcli.json", "regcli.log"),
 }
-QUICK = ("--transform", "translation")
+HERE = ("--init", "header")  # without a search for where to start
+QUICK = ("--transform", "translation", *HERE)
 
 
 def _report(folder):
@@ -43,7 +44,7 @@ def test_verbose_says_more(register):
 
 @pytest.mark.parametrize("transform", LINEAR)
 def test_a_linear_transform_writes_no_warp(register, tmp_path, transform):
-    assert register("--transform", transform).code == 0
+    assert register("--transform", transform, *HERE).code == 0
     out = tmp_path / "out"
     deformable = {"warp.nii.gz", "inverse_warp.nii.gz", "jacobian.nii.gz"}
     assert {path.name for path in out.iterdir()} == DEFAULT - deformable
@@ -51,7 +52,7 @@ def test_a_linear_transform_writes_no_warp(register, tmp_path, transform):
 
 
 def test_ants_naming_is_that_of_ants(register, tmp_path):
-    assert register("--naming", "ants", "-q").code == 0
+    assert register("--naming", "ants", "-q", *HERE).code == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"0GenericAffine.mat", "1Warp.nii.gz", "1InverseWarp.nii.gz", "Warped.nii.gz"} < names
 
@@ -153,14 +154,16 @@ def test_an_earlier_record_is_a_recipe_and_flags_win_over_it(run, register, scan
 
 
 def test_toml_is_a_recipe(register, tmp_path):
-    (tmp_path / "recipe.toml").write_text('transform = "translation"\nmetric = "ncc"\n')
+    (tmp_path / "recipe.toml").write_text(
+        'transform = "translation"\nmetric = "ncc"\ninit = "header"\n'
+    )
     assert register("--config", tmp_path / "recipe.toml", "-q").code == 0
     assert _report(tmp_path / "out")["recipe"]["metric"] == ["ncc"]
 
 
 def test_a_result_is_replaced_only_by_force_and_then_as_a_whole(register, tmp_path):
     out = tmp_path / "out"
-    assert register("-q").code == 0
+    assert register("-q", *HERE).code == 0
     (out / "notes.txt").write_text("mine")
     assert register(*QUICK).fails(4, "--force")
     assert {path.name for path in out.iterdir()} == DEFAULT | {"notes.txt"}
@@ -185,7 +188,8 @@ def test_a_quality_gate_ends_in_6_with_the_result_written_and_told(register, tmp
 
 def test_gates_that_are_passed_change_nothing(register):
     gates = ("folds>0.1%", "ndv > 5", "inverse>=1e1mm", "sdlogj>9", "ncc<-1")
-    assert register("-q", *(part for gate in gates for part in ("--fail-on", gate))).code == 0
+    asked = (part for gate in gates for part in ("--fail-on", gate))
+    assert register("-q", *HERE, *asked).code == 0
 
 
 def test_a_time_limit_gives_the_best_so_far(register, tmp_path):

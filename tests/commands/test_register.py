@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ KEYS = {
     *("direction", "space", "units", "outputs", "seconds", "peak_memory_mb", "similarity"),
     *("jacobian", "inverse", "solver", "labels", "points", "verdict", "warnings"),
 }
+HERE = RegisterRecipe(init="header")  # without a search for where to start
 
 
 def _register_and_die(job, when):
@@ -201,7 +203,7 @@ def test_a_failure_while_computing_leaves_no_folder(scans, tmp_path):
             raise InputError("It broke.", "Mend it.")
 
     with pytest.raises(InputError):
-        register_files(Job(scans.fixed, scans.moving, out), fail)
+        register_files(Job(scans.fixed, scans.moving, out, HERE), fail)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,7 +211,7 @@ def test_torch_is_left_as_it_was(scans, tmp_path):
     import torch
 
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    recipe = RegisterRecipe(transform="translation", threads=1, deterministic=True)
+    recipe = replace(HERE, transform="translation", threads=1, deterministic=True)
     found = register_files(Job(scans.fixed, scans.moving, tmp_path / "out", recipe), _silent)
     assert found["threads"] == 1
     assert before == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
@@ -229,7 +231,7 @@ def test_after_kill_9_no_half_file_has_a_final_name(scans, report, job, tmp_path
             (job.out / name).stat().st_size, rel=0.02
         )
     assert any(path.name.startswith(".regcli-") for path in out.iterdir())
-    found = register_files(Job(scans.fixed, scans.moving, out, force=bool(left)), _silent)
+    found = register_files(Job(scans.fixed, scans.moving, out, HERE, force=bool(left)), _silent)
     assert {str(path) for path in out.iterdir()} == set(found["outputs"].values())
 
 
@@ -260,7 +262,7 @@ def test_an_interrupted_run_cleans_up_and_ends_in_130(scans, tmp_path_factory, t
 def test_two_runs_into_one_folder_leave_one_whole_result(scans, tmp_path):
     out, said = tmp_path / "out", [tmp_path / "one", tmp_path / "other"]
     command = ("register", scans.fixed, scans.moving, "-o", out)
-    command = (*command, "-q", "--force", "--transform", "rigid")
+    command = (*command, "-q", "--force", "--transform", "rigid", "--init", "header")
     both = [processes.start(processes.regcli, *command, said=path) for path in said]
     for process in both:
         process.join(120)
@@ -272,7 +274,8 @@ def test_two_runs_into_one_folder_leave_one_whole_result(scans, tmp_path):
 
 def test_a_reader_that_stops_early_is_no_error(scans, tmp_path):
     command = [sys.executable, "-m", "regcli", "register", scans.fixed, scans.moving]
-    command += ["-o", tmp_path / "out", "-q", "--transform", "translation", "--json"]
+    command += ["-o", tmp_path / "out", "-q", "--json"]
+    command += ["--transform", "translation", "--init", "header"]
     pipe = subprocess.PIPE
     process = subprocess.Popen(list(map(str, command)), stdout=pipe, stderr=pipe, text=True)
     process.stdout.close()
