@@ -11,6 +11,7 @@ from weightfiles import write_steps
 from regcli.io import weights as files
 
 TINY = "deq:levels=1,steps=3,states=1"
+HERE = ("--init", "header")  # without a search for where to start
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_steps_are_trained_resumed_and_registered_with(run, folder, scans, tmp_p
     assert all(word in card for word in (TINY, "s2, s3", "phantom:steps=2", "Seed"))
     told = run("weights", "show", best)
     assert "levels: 1" in told.out
-    pair = (scans.fixed, scans.moving, "-o", tmp_path / "out")
+    pair = (scans.fixed, scans.moving, "-o", tmp_path / "out", *HERE)
     told = run("register", *pair, "--model", "deq", "--weights", best, "--iterations", 3)
     assert told.code == 0, told.err
     assert "Model deq, weights best" in told.err
@@ -89,7 +90,7 @@ def test_what_steps_can_not_be_trained_with_is_refused(run, folder, tmp_path):
 
 def test_the_record_of_a_registration_by_steps(run, scans, tmp_path):
     weights = write_steps(tmp_path / "w.safetensors", spacing_mm=6.0)
-    pair = (scans.fixed, scans.moving, "-o", tmp_path / "out")
+    pair = (scans.fixed, scans.moving, "-o", tmp_path / "out", *HERE)
     told = run("register", *pair, "--model", "deq", "--weights", weights, "--diagnose", "-v")
     assert told.code == 0, told.err
     assert "spectral radius" in told.err
@@ -119,7 +120,7 @@ def test_the_model_follows_from_the_weights(run, scans, tmp_path):
     pair = ("register", scans.fixed, scans.moving, "-o", tmp_path / "out", "--weights", weights)
     assert run(*pair, "--model", "dio").fails(3, "'deq', not dio", "--model deq")
     assert run(*pair, "--metric", "ncc").fails(2, "--metric", "--model deq")
-    told = run(*pair)
+    told = run(*pair, *HERE)
     assert told.code == 0, told.err
     assert "Model deq, weights w" in told.err
     assert json.loads((tmp_path / "out" / "regcli.json").read_text())["recipe"]["model"] == "deq"

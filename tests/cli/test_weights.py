@@ -8,6 +8,8 @@ from weightfiles import write_steps, write_weights
 
 from regcli.io import weights as files
 
+HERE = ("--init", "header")  # without a search for where to start
+
 
 @pytest.fixture
 def brain(tmp_path, monkeypatch):
@@ -48,7 +50,8 @@ def test_verify_finds_damage(run, brain):
 
 
 def test_register_takes_the_weights_that_come_with_it_and_says_so(run, brain, scans, tmp_path):
-    arguments = ("register", scans.fixed, scans.moving, "--iterations", "3x3x3", "--json", "-q")
+    arguments = ("register", scans.fixed, scans.moving, "--json", "-q", *HERE)
+    arguments = (*arguments, "--iterations", "3x3x3")
     told = run(*arguments, "-o", tmp_path / "auto")
     report = json.loads(told.out)
     digest = hashlib.sha256(brain.read_bytes()).hexdigest()
@@ -69,7 +72,7 @@ def test_register_takes_the_weights_that_come_with_it_and_says_so(run, brain, sc
 def test_any_transform_takes_the_same_weights(run, brain, scans, tmp_path, transform):
     told = run(
         *("register", scans.fixed, scans.moving, "--model", "dio", "--transform", transform),
-        *("-o", tmp_path / "out", "--json", "-q"),
+        *("-o", tmp_path / "out", "--json", "-q", *HERE),
     )
     report = json.loads(told.out)
     assert report["weights"]["name"] == "dio-brain"
