@@ -83,7 +83,7 @@ def test_a_folder_is_registered_to_a_template(phantom, tmp_path):
     for name, there in (("b", "nothing"), ("c", "moving")):
         (scans / f"{name}.nii.gz").symlink_to(phantom / f"{there}.nii.gz")
     command = (EXAMPLES / "folder_to_template.sh", phantom / "fixed.nii.gz", scans, out)
-    command = (*command, "--transform", "rigid")
+    command = (*command, "--transform", "rigid", "--init", "header")
     said = run(*command, code=7).stderr
     assert f"row 1 (b) failed: {scans / 'b.nii.gz'}" in said
     assert {path.name for path in out.iterdir() if path.is_dir()} == {"c"}

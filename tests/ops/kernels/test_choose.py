@@ -29,7 +29,7 @@ if not torch.cuda.is_available():  # before anybody imports triton
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 MODULES = (correlation, field, filter, histogram, jacobian, match, mind, newton, sample, twogrid)
-SPACE = Space((9, 10, 8), torch.diag(torch.tensor([5.0, 5.0, 6.0, 1.0])).double())
+SPACE = Space((7, 8, 6), torch.diag(torch.tensor([5.0, 5.0, 6.0, 1.0])).double())
 RECIPE = RegisterRecipe(init="none", metric=("lncc:radius=1", "mind:weight=0.3"), levels=(1,))
 
 
