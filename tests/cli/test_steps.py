@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 def train(folder, out, *options, model=TINY):
     data = (folder / "labels", "--synth", "--validation", "s2,s3")
-    return ("train", *data, "--model", model, "-o", out, "--steps", 3, *FAST, *options)
+    return ("train", *data, "--model", model, "-o", out, "--steps", 2, *FAST, *options)
 
 
 def test_steps_are_trained_resumed_and_registered_with(run, folder, scans, tmp_path):
@@ -29,7 +29,7 @@ def test_steps_are_trained_resumed_and_registered_with(run, folder, scans, tmp_p
     told = run(*train(folder, whole, "--threads", 1))
     assert told.code == 0, told.err
     assert {path.name for path in whole.iterdir()} == FILES
-    assert [row[0] for row in rows(whole)[1:]] == ["equilibria"] * 3
+    assert [row[0] for row in rows(whole)[1:]] == ["equilibria"] * 2
     assert run(*train(folder, broken, "--threads", 1, "--max-time", 1e-9)).code == 3
     assert run(*train(folder, broken, "--threads", 1, "--resume")).code == 0
     assert rows(broken) == rows(whole)
