@@ -71,14 +71,24 @@ def finish(runs: Path, line: list[str]) -> float:
     return time.monotonic() - began
 
 
-def kill(runs: Path, line: list[str], after: float) -> int:
-    """Start a batch, and kill it and nothing else after so many seconds; returns its exit code."""
+def kill(runs: Path, line: list[str], out: Path, draw: random.Random) -> str:
+    """Start a batch, and kill it and nothing else at a random moment; returns what was there.
+
+    It is killed up to six seconds after up to four more results are there: while it starts, works,
+    or writes.
+    """
+    before = len(list(out.glob("*/regcli.json")))
+    wanted, pause = before + draw.randint(0, 4), draw.uniform(0, 6)
+    began = time.monotonic()
     with subprocess.Popen(line, cwd=runs, stdout=subprocess.DEVNULL) as process:
-        try:
-            return process.wait(after)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+        while len(list(out.glob("*/regcli.json"))) < wanted:
+            assert process.poll() is None, "the batch ended before it was killed"
+            time.sleep(0.05)
+        time.sleep(pause)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    results = len(list(out.glob("*/regcli.json")))
+    return f"killed after {time.monotonic() - began:.1f} s, {before} to {results} results"
 
 
 def lose_a_worker(runs: Path, line: list[str], out: Path, rows: int) -> float:
@@ -151,11 +161,8 @@ def main() -> None:
 
     draw = random.Random(known.seed)
     for n in range(known.kills):
-        after = draw.uniform(0.02, 0.6) * whole
         again = ("--resume",) if n else ()
-        code = kill(runs, command("killed", *jobs, *again, *options), after)
-        done = len(list((runs / "killed").glob("*/regcli.json")))
-        print(f"  killed after {after:.0f} s: exit code {code}, {done} results are there")
+        print("  " + kill(runs, command("killed", *jobs, *again, *options), runs / "killed", draw))
     finish(runs, command("killed", *jobs, "--resume", *options))
     print("killed and resumed:", _compared(wanted, contents(runs / "killed")))
 
