@@ -10,6 +10,7 @@ from regcli.errors import InputError, WeightsError
 from regcli.image import Space
 from regcli.io import weights as files
 from regcli.models.prepare import prepare
+from regcli.models.trust import Trust
 from regcli.recipe import RegisterRecipe
 
 EYE = torch.eye(4, dtype=torch.float64)
@@ -28,7 +29,7 @@ def decide(images, **values):
     if network is None:
         return None, " ".join(notes)
     with torch.no_grad():
-        pair = choice.features(network, recipe, *images, EYE, notes)
+        pair, _ = choice.features(network, recipe, *images, EYE, notes)
     return pair, " ".join(notes)
 
 
@@ -59,6 +60,24 @@ def test_who_asks_for_dio_gets_it_whatever_the_volumes(images, tmp_path):
     found, said = decide(images, model="dio", weights=path)
     assert found is not None
     assert "0%" in said
+
+
+@pytest.mark.parametrize(
+    ("model", "volumes", "trust"),
+    [
+        ("auto", WIDE, Trust(True, 1.0, 1.0)),
+        ("auto", NARROW, Trust(False, 0.0, 0.0)),
+        ("dio", NARROW, Trust(True, 0.0, 0.0)),
+    ],
+)
+def test_how_far_images_suit_is_told_whether_weights_are_used_or_not(
+    images, tmp_path, model, volumes, trust
+):
+    path = str(write_weights(tmp_path / "mine.safetensors", volumes=volumes))
+    recipe = RegisterRecipe(model=model, weights=path)
+    with torch.no_grad():
+        told = choice.features(choice.load(path), recipe, *images, EYE, [])[1]
+    assert told == trust
 
 
 def test_who_asks_for_a_metric_or_the_classical_model_gets_that(images, tmp_path):
