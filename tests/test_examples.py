@@ -48,6 +48,7 @@ def labelled(phantom, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_phantom_is_registered_to_its_true_map(phantom, labelled):
     lps = (-1, -1, 1)
     fixed, moving = (
@@ -76,6 +77,7 @@ def test_labels_are_carried_to_a_subject(phantom, labelled):
     assert 2 * (white[0] & white[1]).sum() / (white[0].sum() + white[1].sum()) > 0.6
 
 
+@pytest.mark.slow
 def test_a_folder_is_registered_to_a_template(phantom, tmp_path):
     """One of two scans is missing."""
     scans, out = tmp_path / "scans, with a space", tmp_path / "out"
@@ -134,6 +136,7 @@ def test_a_job_of_an_array_takes_its_rows(asked, tmp_path, monkeypatch):
     assert words[6:] == ["--resume", "--threads", "1", "--transform", "rigid", ""]
 
 
+@pytest.mark.slow
 def test_change_over_time_is_mapped(phantom, tmp_path):
     images = (phantom / "fixed.nii.gz", phantom / "moving.nii.gz")
     run(EXAMPLES / "rigid_then_volumes.sh", *images, tmp_path)

@@ -57,6 +57,7 @@ def test_phantoms_are_not_taken_for_brains():
     assert max(shares([pair.fixed, pair.moving])) < 1
 
 
+@pytest.mark.slow
 def test_real_heads_and_brains_of_both_contrasts_are(data):
     heads = [data / "heads" / f"{name}.nii.gz" for name in ("mni152_2mm_T1w", "subject_2mm_T1w")]
     brains = [data / "heads" / f"subject_brain_{c}.nii.gz" for c in ("T1w", "T2w")]

@@ -70,6 +70,7 @@ def test_squares_meet_by_half_or_not_at_all(toy):
         assert (common >= toy.SIDE**2 / 4).all() if meet else (common == 0).all()
 
 
+@pytest.mark.slow
 def test_the_script_learns_and_writes_its_results(toy, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(toy.main.__globals__, "HELD_OUT", 16)
     toy.main(tmp_path, steps=10)

@@ -24,6 +24,7 @@ def train(folder, out, *options, model=TINY):
     return ("train", *data, "--model", model, "-o", out, "--steps", 2, *FAST, *options)
 
 
+@pytest.mark.slow
 def test_steps_are_trained_resumed_and_registered_with(run, folder, scans, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     told = run(*train(folder, whole, "--threads", 1))
@@ -88,6 +89,7 @@ def test_what_steps_can_not_be_trained_with_is_refused(run, folder, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_the_record_of_a_registration_by_steps(run, scans, tmp_path):
     weights = write_steps(tmp_path / "w.safetensors", spacing_mm=6.0)
     pair = (scans.fixed, scans.moving, "-o", tmp_path / "out", *HERE)

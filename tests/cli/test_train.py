@@ -88,6 +88,7 @@ def test_label_maps_alone_give_weights_a_card_a_log_and_a_picture(run, folder, t
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run, folder, tmp_path):
     """By SIGKILL, wherever it is."""
     options = (folder / "labels", "--synth", "--validation", "s2,s3", "--seed", 4)

@@ -217,6 +217,7 @@ def test_torch_is_left_as_it_was(scans, tmp_path):
     assert before == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["write", "renaming"])
 def test_after_kill_9_no_half_file_has_a_final_name(scans, report, job, tmp_path, when):
     out = tmp_path / "out"
@@ -242,6 +243,7 @@ def _until(found, seconds=60.0):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_cleans_up_and_ends_in_130(scans, tmp_path_factory, tmp_path, sent):
     out, said = tmp_path / "out", tmp_path_factory.mktemp("said") / "said"
@@ -272,6 +274,7 @@ def test_two_runs_into_one_folder_leave_one_whole_result(scans, tmp_path):
     assert {str(path) for path in out.iterdir()} == set(listed)
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_is_no_error(scans, tmp_path):
     command = [sys.executable, "-m", "regcli", "register", scans.fixed, scans.moving]
     command += ["-o", tmp_path / "out", "-q", "--json"]

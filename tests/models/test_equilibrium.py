@@ -174,6 +174,7 @@ def test_every_kind_of_network_of_steps_registers(tmp_path, name):
     assert bool(found.warp.displacement.isfinite().all())
 
 
+@pytest.mark.slow
 def test_the_certificate_tells_an_equilibrium_from_a_stop_on_the_way(weights, plain):
     pair = phantoms.pair(GRID, linear=False)
     many, few = (

@@ -54,6 +54,7 @@ def test_swapping_the_images_gives_the_inverse_map(space):
     check_both_ways(pair.fixed, pair.moving, pair, SYMMETRIC)
 
 
+@pytest.mark.slow
 def test_it_does_so_with_linear_stages():
     pair = phantoms.pair(SPACES["anisotropic"], SPACES["odd"])
     check_both_ways(pair.fixed, pair.moving, pair, replace(SYMMETRIC, init="moments"))

@@ -126,6 +126,7 @@ def test_one_process_two_and_one_again_learn_what_one_does(folder, tmp_path, mon
     assert json.loads((out / "train.json").read_text())["environment"]["processes"] == "1, 2, 1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "code"), [("--seed=x", 2), ("--resume", 3)])
 def test_what_is_wrong_is_told_once(folder, tmp_path, monkeypatch, fault, code):
     """The second process waits for the first to tell, until torchrun ends it."""

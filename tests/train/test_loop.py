@@ -94,6 +94,7 @@ def same(one, other):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 5])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(subjects, whole, tmp_path, steps):
     """In the first task and in the second."""

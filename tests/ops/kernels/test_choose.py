@@ -40,6 +40,7 @@ def test_gradients_go_to_torch_and_tensors_of_the_processor_to_its_loops():
     assert choose.body(torch.zeros(3, device="meta")) == "torch"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU's own tests are nearer the truth")
 def test_a_registration_by_the_bodies_of_the_gpu_is_that_of_the_processor(monkeypatch):
     pytest.importorskip("triton")

@@ -63,6 +63,7 @@ _products _coefficients _spread _slopes
 """
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_for_an_nvidia_gpu(tmp_path):
     env = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     env.pop("TRITON_INTERPRET", None)
