@@ -67,6 +67,7 @@ def test_the_phantom_is_registered_to_its_true_map(phantom, labelled):
     assert after < 0.8 * linear < 0.8 * tre(sitk.Transform(3, sitk.sitkIdentity))
 
 
+@pytest.mark.slow
 def test_labels_are_carried_to_a_subject(phantom, labelled):
     carried, truth = (
         voxels(labelled / "moving_labels.nii.gz"),
