@@ -1,6 +1,7 @@
 """Separable filters: Gaussians, window sums and central differences."""
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -85,6 +86,7 @@ def separable(image: Tensor, taps: Taps, *, replicate: bool = True) -> Tensor:
     return out.reshape(image.shape)
 
 
+@lru_cache(maxsize=64)
 def _gaussian_taps(sigma: float) -> Tensor:
     radius = math.ceil(3 * sigma - 1e-6)  # of a sigma that was computed, too
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)

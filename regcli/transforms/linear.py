@@ -6,6 +6,7 @@ that turning both images together turns the result and nothing else.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -40,17 +41,12 @@ class Linear(Transform):
     ) -> Tensor:
         """See Transform; the (4, 4) generator of a one-parameter group, damped as by Marquardt."""
         g, H = _moments(model)
-        axes = frame(space)
-        to_voxel = torch.linalg.inv(space.affine) @ axes
-        generators = _generators(self.family, space.solid)
-        basis = to_voxel @ generators @ torch.linalg.inv(to_voxel)
-        B = basis[:, :3].flatten(1).T  # (12, n)
+        generators, B = _directions(self.family, space)
         g, H = B.T @ g, B.T @ H @ B
         diagonal = H.diagonal()
         damped = H + torch.diag(damping * diagonal + 1e-9 * diagonal.max() + 1e-30)
         p = torch.linalg.solve(damped, -g)
-        G = torch.einsum("n,nab->ab", p, generators)
-        return axes @ G @ torch.linalg.inv(axes)
+        return torch.einsum("n,nab->ab", p, generators)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""
@@ -63,6 +59,15 @@ class Linear(Transform):
     def extend(self, y: Tensor, box: Box) -> Tensor:
         """See Transform."""
         return y
+
+
+@lru_cache(maxsize=8)  # of the steps on one level, each would make them again
+def _directions(family: str, space: Space) -> tuple[Tensor, Tensor]:
+    """A family's generators in world mm, (n, 4, 4), and what each does to voxels, (12, n)."""
+    axes = frame(space)
+    local, to_voxel = _generators(family, space.solid), torch.linalg.inv(space.affine) @ axes
+    basis = to_voxel @ local @ torch.linalg.inv(to_voxel)
+    return axes @ local @ torch.linalg.inv(axes), basis[:, :3].flatten(1).T
 
 
 def frame(space: Space) -> Tensor:
