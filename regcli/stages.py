@@ -85,7 +85,8 @@ def linear_stage(
     if given.aligned:
         initial = torch.eye(4, dtype=torch.float64)
     if initial is None:
-        best = start(fixed, moving, MI(weight=1.0), recipe.init, watch)
+        turning = family != "translation"
+        best = start(fixed, moving, MI(weight=1.0), recipe.init, watch, turning=turning)
         notes.append(f"The linear stage started from: {best.name}.")
         initial = best.matrix
     return align(fixed, moving, similarity, family, initial, watch, prompts)

@@ -96,6 +96,26 @@ def test_slices_of_different_planes_are_brought_into_one(degrees, init):
     assert float(errors(pair, "affine", init)[0].max()) < 0.5
 
 
+@pytest.mark.parametrize("contrast", ["same", "cross"])
+def test_a_nearly_symmetric_slice_is_not_turned_over(contrast):
+    """Seen from behind it fits as well."""
+    pair = phantoms.pair(FLAT, contrast=contrast)
+    data = 0.5 * (pair.moving.data + pair.moving.data.flip(1))
+    moving = Image(data, FLAT)
+    fixed, moving = (prepare(i, None, torch.device("cpu")) for i in (Image(data, FLAT), moving))
+    begin = start(fixed, moving, MI(weight=1.0), "moments", WATCH)
+    assert float(begin.matrix[2, 2]) > 0.9
+
+
+def test_where_nothing_may_turn_starts_are_shifts(space):
+    pair = turned(phantoms.pair(space, steepness=0), 20, (0, 0, 1), shift=(40.0, 0.0, -30.0))
+    fixed, moving = (prepare(i, None, torch.device("cpu")) for i in (pair.fixed, pair.moving))
+    for init in ("auto", "header", "moments"):
+        begin = start(fixed, moving, MI(weight=1.0), init, WATCH, turning=False)
+        linear = begin.matrix[:3, :3]
+        torch.testing.assert_close(linear, torch.eye(3).double(), atol=1e-12, rtol=0)
+
+
 def test_a_rigid_result_is_rigid():
     pair = phantoms.pair(HEAD)
     fixed, moving = (prepare(i, None, torch.device("cpu")) for i in (pair.fixed, pair.moving))
