@@ -95,8 +95,8 @@ def _mismatched(report: dict[str, Any]) -> Iterator[str]:
         yield f"The masks count {shown['counted_percent']:.1f} % of the fixed foreground alone."
     if shown["overlap_percent"] < (_OVERLAP if report["jacobian"] else _OVERLAP_LINEAR):
         yield (
-            f"The foregrounds overlap by {shown['overlap_percent']:.0f} % (Dice): one image shows "
-            "what the other does not, such as a skull."
+            f"The foregrounds overlap by {shown['overlap_percent']:.0f} % (Dice): one shows more "
+            "than the other (a skull, a bright background), or they are not aligned."
         )
     if trust and trust["used"] and min(trust["fixed"], trust["moving"]) < 1:
         yield "The images are not like those that the weights were trained on."

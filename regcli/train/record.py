@@ -1,14 +1,43 @@
 """The record of a run: what it was begun with, and whether it goes on with the same."""
 
+import errno
+import fcntl
 import json
 import operator
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regcli.errors import InputError, RecipeError
+from regcli.errors import InputError, OutputError, RecipeError
 from regcli.train.loop import BEST
 
 RECORD = "train.json"
+
+
+@contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """A folder that no other training writes to meanwhile; free again however this process ends.
+
+    Raises:
+        OutputError: If one does already.
+    """
+    folder = os.open(run, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # disks of some clusters know no locks; they only guard against a user's oversight
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            os.close(folder)
+            raise OutputError(
+                f"Another training is writing to {run}.",
+                "Wait for it, or choose another folder with -o.",
+            ) from None
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def read_record(run: Path) -> dict[str, Any]:

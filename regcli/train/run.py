@@ -26,7 +26,7 @@ from regcli.train.of_steps import OfSteps
 from regcli.train.picture import draw_losses
 from regcli.train.plan import MOST_VOXELS, TrainPlan
 from regcli.train.ranks import rank
-from regcli.train.record import RECORD, continued, read_record
+from regcli.train.record import RECORD, alone_in, continued, read_record
 from regcli.train.state import read_facts, write_text
 from regcli.train.study import Study
 from regcli.train.subjects import Subjects, read_subjects
@@ -140,38 +140,46 @@ def _train(
         raise OutputError(
             f"{job.run} cannot be made: {error.strerror}.", "Name another folder with -o."
         ) from error
-    if record != begun:  # what a run was begun with stays on record
-        write_text(job.run / RECORD, json.dumps(record, indent=1))
-    deadline = began + job.max_time if job.max_time else math.inf
+    with alone_in(job.run):
+        if record != begun:  # what a run was begun with stays on record
+            write_text(job.run / RECORD, json.dumps(record, indent=1))
+        deadline = began + job.max_time if job.max_time else math.inf
 
-    def finish() -> None:
-        draw_losses(job.run / LOG, job.run / PICTURE)
-        if (job.run / BEST).exists():
-            write_text(job.run / CARD, card(record, read_facts(job.run / BEST)))
+        def finish() -> None:
+            draw_losses(job.run / LOG, job.run / PICTURE)
+            if (job.run / BEST).exists():
+                write_text(job.run / CARD, card(record, read_facts(job.run / BEST)))
 
-    def told(line: str) -> None:
-        tell(line)
-        finish()
+        def told(line: str) -> None:
+            tell(line)
+            finish()
 
-    watch = Watch(lambda: time.monotonic() < deadline, told, progress)
-    tasks = study.tasks(plan, subjects)
-    team.told((plan, _seen(cohort, subjects)))
-    try:
-        best = train(
-            tasks, lambda: study.network(plan, subjects), facts, plan, job.run, watch, weights, team
-        )
-        finish()
-    except OSError as error:  # all that is read has been read
-        raise OutputError(
-            f"{job.run} cannot be written: {error.strerror}.",
-            "Free some space, or mend the folder; then go on with --resume.",
-        ) from error
-    if not best.exists():
-        raise InputError(
-            f"{job.run} has no weights yet: the time ended before the first validation.",
-            "Go on with --resume, or validate more often with --validate-every.",
-        )
-    return best
+        watch = Watch(lambda: time.monotonic() < deadline, told, progress)
+        tasks = study.tasks(plan, subjects)
+        team.told((plan, _seen(cohort, subjects)))
+        try:
+            best = train(
+                tasks,
+                lambda: study.network(plan, subjects),
+                facts,
+                plan,
+                job.run,
+                watch,
+                weights,
+                team,
+            )
+            finish()
+        except OSError as error:  # all that is read has been read
+            raise OutputError(
+                f"{job.run} cannot be written: {error.strerror}.",
+                "Free some space, or mend the folder; then go on with --resume.",
+            ) from error
+        if not best.exists():
+            raise InputError(
+                f"{job.run} has no weights yet: the time ended before the first validation.",
+                "Go on with --resume, or validate more often with --validate-every.",
+            )
+        return best
 
 
 def _check(job: TrainJob) -> None:

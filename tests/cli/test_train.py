@@ -18,6 +18,7 @@ from trainings import FAST, FILES, rows, write_folder
 from regcli.cli import main as cli
 from regcli.io import weights as files
 from regcli.models.weights import assemble
+from regcli.train.record import alone_in
 from regcli.train.state import read_facts, read_weights, write_tensors
 
 
@@ -265,6 +266,12 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another(run, folder, agai
     (again / "last.safetensors").unlink()
     assert run(*options, "--resume").fails(3, "last.safetensors", "missing")
     assert (again / "train.json").read_bytes() == begun
+
+
+def test_two_trainings_do_not_write_one_folder(folder, tmp_path, run):
+    with alone_in(tmp_path):
+        assert run(*warm(folder, tmp_path)).fails(4, "Another training", str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_state_of_a_training_is_not_taken_for_weights(run, folder, trained, tmp_path):
