@@ -20,10 +20,19 @@ RECORD = "train.json"
 def alone_in(run: Path) -> Iterator[None]:
     """A folder that no other training writes to meanwhile; free again however this process ends.
 
+    Args:
+        run: The folder, which is made if it is not there.
+
     Raises:
-        OutputError: If one does already.
+        OutputError: If another training writes to it already, or it cannot be made.
     """
-    folder = os.open(run, os.O_RDONLY)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        folder = os.open(run, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(
+            f"{run} cannot be made: {error.strerror}.", "Name another folder with -o."
+        ) from error
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -134,25 +134,14 @@ def _train(
     record |= {"recipe": facts.get("recipe")}
     if begun is not None:
         record = continued(job.run, begun, record)
-    try:
-        job.run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{job.run} cannot be made: {error.strerror}.", "Name another folder with -o."
-        ) from error
     with alone_in(job.run):
         if record != begun:  # what a run was begun with stays on record
             write_text(job.run / RECORD, json.dumps(record, indent=1))
         deadline = began + job.max_time if job.max_time else math.inf
 
-        def finish() -> None:
-            draw_losses(job.run / LOG, job.run / PICTURE)
-            if (job.run / BEST).exists():
-                write_text(job.run / CARD, card(record, read_facts(job.run / BEST)))
-
         def told(line: str) -> None:
             tell(line)
-            finish()
+            _show(job.run, record)
 
         watch = Watch(lambda: time.monotonic() < deadline, told, progress)
         tasks = study.tasks(plan, subjects)
@@ -168,7 +157,7 @@ def _train(
                 weights,
                 team,
             )
-            finish()
+            _show(job.run, record)
         except OSError as error:  # all that is read has been read
             raise OutputError(
                 f"{job.run} cannot be written: {error.strerror}.",
@@ -180,6 +169,13 @@ def _train(
                 "Go on with --resume, or validate more often with --validate-every.",
             )
         return best
+
+
+def _show(run: Path, record: dict[str, Any]) -> None:
+    """Write what people look at: a picture of the losses, and the card of the best weights."""
+    draw_losses(run / LOG, run / PICTURE)
+    if (run / BEST).exists():
+        write_text(run / CARD, card(record, read_facts(run / BEST)))
 
 
 def _check(job: TrainJob) -> None:
