@@ -72,6 +72,7 @@ ADJOINTS: Table = {
 }
 NETWORKS: Table = {
     "unet": "regcli.nets.unet:UNet",
+    "unet-24": "regcli.nets.unet:narrow",
     "lku": "regcli.nets.lku:LKU",
     "unet-e": "regcli.nets.encoders:UNetEncoders",
     "lku-e": "regcli.nets.encoders:LKUEncoders",

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from regcli.nets.base import Convolution, FeatureNet, Kernel, shares
+from regcli.nets.base import Convolution, Corner, FeatureNet, Kernel, picked, shares
 from regcli.nets.lku import LargeKernel, Plain
 
 _LEVELS = (2, 1, 0)  # halvings before the head: levels 4, 2 and 1
@@ -45,10 +45,10 @@ class UNetEncoders(FeatureNet):
             towers.append(_Tower(pairs, Kernel(widths[depth], channels)))
         self.towers = nn.ModuleList(towers)
 
-    def forward(self, image: Tensor, shown: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor, shown: Tensor, finest: Corner | None = None) -> list[Tensor]:
         """See FeatureNet."""
         share = shares(shown, 3)
-        return [tower(image, share) for tower in self.towers]
+        return picked([tower(image, share) for tower in self.towers], finest)
 
 
 class LKUEncoders(FeatureNet):
@@ -70,7 +70,7 @@ class LKUEncoders(FeatureNet):
             towers.append(_Tower(pairs, Kernel(widths[-1], channels, bias=False)))
         self.towers = nn.ModuleList(towers)
 
-    def forward(self, image: Tensor, shown: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor, shown: Tensor, finest: Corner | None = None) -> list[Tensor]:
         """See FeatureNet."""
         share = shares(shown, 3)
-        return [tower(image, share) for tower in self.towers]
+        return picked([tower(image, share) for tower in self.towers], finest)

@@ -2,8 +2,26 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from regcli.nets.base import FeatureNet, ForegroundNorm, Kernel, Pointwise, shares, upsample
+from regcli.nets.base import (
+    Corner,
+    FeatureNet,
+    ForegroundNorm,
+    Kernel,
+    Pointwise,
+    picked,
+    shares,
+    upsample,
+)
+
+
+class Rectifier(nn.PReLU):
+    """A rectifier whose slope below zero is learned."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Anything to the same shape."""
+        return F.prelu(input, self.weight.to(input.dtype))
 
 
 class Plain(nn.Module):
@@ -13,7 +31,7 @@ class Plain(nn.Module):
         super().__init__()
         self.kernel = Kernel(inputs, outputs, stride, bias=False)
         self.norm = ForegroundNorm(outputs)
-        self.rectify = nn.PReLU()
+        self.rectify = Rectifier()
 
     def forward(self, x: Tensor, share: Tensor) -> Tensor:
         """(B, inputs, I, J, K) to (B, outputs, ...); share: of the voxels of the output."""
@@ -33,7 +51,7 @@ class LargeKernel(nn.Module):
             ]
         )
         self.norms = nn.ModuleList(ForegroundNorm(channels) for _ in self.kernels)
-        self.rectify = nn.PReLU()
+        self.rectify = Rectifier()
 
     def forward(self, x: Tensor, share: Tensor) -> Tensor:
         """(B, channels, I, J, K), as it came."""
@@ -49,7 +67,7 @@ class _Rise(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.kernel = Kernel(channels, channels)
-        self.rectify = nn.PReLU()
+        self.rectify = Rectifier()
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         return torch.cat([self.rectify(self.kernel(upsample(x))), skip], dim=1)
@@ -78,7 +96,7 @@ class LKU(FeatureNet):
         )
         self.heads = nn.ModuleList(Kernel(n * c, channels, bias=False) for n in (8, 4, 2))
 
-    def forward(self, image: Tensor, shown: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor, shown: Tensor, finest: Corner | None = None) -> list[Tensor]:
         """See FeatureNet."""
         share = shares(shown, 1 + len(self.down))
         x = image
@@ -95,4 +113,4 @@ class LKU(FeatureNet):
             if n in (2, 1):
                 scores.append(self.heads[2 - n](both))
             x = second(first(both, share[n]), share[n])
-        return [*scores, self.heads[2](x)]
+        return picked([*scores, self.heads[2](x)], finest)

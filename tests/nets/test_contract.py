@@ -78,3 +78,23 @@ def test_an_image_that_shows_nothing_gives_finite_numbers(net):
 @pytest.mark.parametrize(("n", "size"), [(1, 1), (2, 17), (17, 17), (18, 33), (80, 81)])
 def test_sizes_that_fit_are_multiples_and_one_more(n, size):
     assert fitting(n, 16) == size
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 0), (1, 0, 1), (1, 1, 1)])
+def test_the_finest_level_can_be_asked_about_every_second_voxel(net, corner):
+    x = image((33, 17, 17))
+    i, j, k = corner
+    with torch.no_grad():
+        whole, some = net(x, x > 0), net(x, x > 0, corner)
+    for a, b in zip(whole[:2], some[:2], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(some[2], whole[2][..., i::2, j::2, k::2], atol=1e-4, rtol=1e-3)
+
+
+def test_halves_of_floats_give_about_the_same(net):
+    x = image((33, 33, 17))
+    with torch.no_grad():
+        wanted, found = net(x, x > 0), net(x.to(torch.bfloat16), x > 0)
+    for a, b in zip(wanted, found, strict=True):
+        assert b.dtype == torch.bfloat16
+        assert float((a - b).square().mean().sqrt() / a.std()) < 0.1
