@@ -29,7 +29,7 @@ def gaussian(image: Tensor, sigma: float | Triple) -> Tensor:
     """
     sigmas = (sigma,) * 3 if isinstance(sigma, (int, float)) else sigma
     taps = [
-        _gaussian_taps(s if n > 1 else 0.0) for s, n in zip(sigmas, image.shape[2:], strict=True)
+        gaussian_taps(s if n > 1 else 0.0) for s, n in zip(sigmas, image.shape[2:], strict=True)
     ]
     return separable(image, (taps[0], taps[1], taps[2]))
 
@@ -87,7 +87,8 @@ def separable(image: Tensor, taps: Taps, *, replicate: bool = True) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _gaussian_taps(sigma: float) -> Tensor:
+def gaussian_taps(sigma: float) -> Tensor:
+    """Weights of a Gaussian of a standard deviation in voxels, within three of it; of sum 1."""
     radius = math.ceil(3 * sigma - 1e-6)  # of a sigma that was computed, too
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
     return (taps / taps.sum()).to(torch.float32)
