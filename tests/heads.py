@@ -3,7 +3,8 @@
 import torch
 
 from regcli.image import Image, Space
-from regcli.train.anatomy import anatomy, vocabulary
+from regcli.train.anatomy import anatomy
+from regcli.train.vocabulary import vocabulary
 
 CODES = (0, 2, 3, 4, 41, 42, 43, 510)
 _SHELLS = ((1.15, 510, 510), (1.0, 3, 42), (0.7, 2, 41), (0.3, 4, 43))

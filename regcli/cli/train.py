@@ -27,6 +27,8 @@ EXAMPLES = """Examples:
 
   regcli train OASIS_dataset.json -o run/ --resume
 
+  regcli train scans/ --recipe examples/recipes/dio-brain.toml -o run/
+
   torchrun --nproc-per-node 4 -m regcli train labels/ --synth -o run/
 
 Models take options: --model deq:steps=48,levels=1,sigma=0,jacobian=0 and so on.
@@ -50,10 +52,14 @@ def train(
     synth: Annotated[
         bool, option("Draw images from the label maps.", "", "--synth", panel=_WHAT)
     ] = False,
+    recipe: Annotated[
+        Path | None,
+        option("Settings, collections and types; flags win.", "FILE.toml", panel=_WHAT),
+    ] = None,
     model: Annotated[
-        str,
+        str | None,
         option("dio (default), deq, unroll, voxelmorph, gradirn or riir.", "NAME", panel=_WHAT),
-    ] = "dio",
+    ] = None,
     network: Annotated[
         NetworkName | None,
         option("Of dio: unet (default), lku, unet-e or lku-e.", "NAME", panel=_WHAT),
@@ -65,8 +71,8 @@ def train(
         ),
     ] = None,
     spacing: Annotated[
-        float, option("Voxel size to learn at, mm; default 2.", "X", panel=_WHAT)
-    ] = 2.0,
+        float | None, option("Voxel size to learn at, mm; default 2.", "X", panel=_WHAT)
+    ] = None,
     shape: Annotated[
         str | None, option("Voxels of a sample, like 81x97x81.", "NxNxN", panel=_WHAT)
     ] = None,
@@ -95,21 +101,33 @@ def train(
         int | None, option("Samples a step; default 1 a process.", "N", panel=_HOW, least=1)
     ] = None,
     warm_lr: Annotated[
-        float | None, option("Of --warm-steps; default 2e-3.", "X", panel=_HOW)
+        float | None, option("Of --warm-steps; default 2e-2.", "X", panel=_HOW)
     ] = None,
     lr: Annotated[
         float | None, option("Of --steps; default 2e-4, or 3e-4 (not dio).", "X", panel=_HOW)
     ] = None,
-    validate_every: Annotated[int, option("Steps; default 100.", "N", panel=_HOW, least=1)] = 100,
-    seed: Annotated[int, option("Of everything random.", "N", panel=_HOW, least=0)] = 0,
+    validate_every: Annotated[
+        int | None, option("Steps; default 100.", "N", panel=_HOW, least=1)
+    ] = None,
+    cool: Annotated[
+        int | None,
+        option("Steps in which the rate falls to 0 at the end; default 2000.", "N", panel=_HOW),
+    ] = None,
+    seed: Annotated[
+        int | None, option("Of everything random; default 0.", "N", panel=_HOW, least=0)
+    ] = None,
     max_time: Annotated[
         float, option("Seconds; then stop, resumably.", "S", panel=_RUN, least=0)
     ] = 0,
     resume: Annotated[bool, option("Go on with RUN.", "", "--resume", panel=_RUN)] = False,
+    finish: Annotated[
+        Path | None,
+        option("A run: end a copy of it, in --cool steps.", "RUN", panel=_RUN, parser=folder),
+    ] = None,
     device: Annotated[str, option("auto, cpu, cuda, cuda:N or mps.", "NAME", panel=_RUN)] = "auto",
     precision: Annotated[
-        Precision, option("Of the network: auto, fp32 or bf16.", "NAME", panel=_RUN)
-    ] = "auto",
+        Precision | None, option("Of the network: auto, fp32 or bf16.", "NAME", panel=_RUN)
+    ] = None,
     threads: Annotated[
         int | None, option("Default all cores, shared by processes.", "N", panel=_RUN, least=1)
     ] = None,
@@ -122,33 +140,44 @@ def train(
     """Train features or steps, and write weights that register --weights takes."""
     first = rank().first  # the others' work is told by it
     verbosity = Verbosity.of(quiet or not first, verbose=False)
-    if parse({"dio": "", **LEARNERS}, model)[0] == "dio" != model:
-        raise RecipeError(f"--model {model}: dio has no options.", "Write dio alone.")
     if steps is not None and epochs is not None:
         raise RecipeError("--steps and --epochs say the same.", "Give one of them.")
-    of_dio = {
+    if resume and finish is not None:
+        raise RecipeError("--resume goes on with RUN, --finish ends a copy.", "Give one of them.")
+    from regcli.train.recipe import TrainRecipe, read_train_recipe
+
+    read = TrainRecipe() if recipe is None else read_train_recipe(recipe)
+    _refuse_covered(read.collections, {"--synth": synth, "--validation": validation})
+    model = model or str(read.settings.get("model", "dio"))
+    if parse({"dio": "", **LEARNERS}, model)[0] == "dio" != model:
+        raise RecipeError(f"--model {model}: dio has no options.", "Write dio alone.")
+    of_dio: dict[str, Any] = {
         "network": network,
         "transform": transform,
         "warm_steps": warm_steps,
         "warm_rate": None if warm_lr is None else _positive("warm-lr", warm_lr),
     }
-    values: dict[str, Any] = {
-        "model": model,
-        "start": start or "",
-        "spacing_mm": _positive("spacing", spacing),
-        "shape": _shape(shape),
-        "batch": batch or 0,
-        "seed": seed,
-        "validate_every": validate_every,
-        "device": device,
-        "precision": precision,
-    }
-    values |= _defaults(model, of_dio)
+    defaults: dict[str, Any] = {"batch": 0, "shape": (0, 0, 0), "precision": "auto"}
+    defaults |= _defaults(model, of_dio)
     _refuse_idle(warm_steps, {"--warm-lr": warm_lr}, "--warm-steps 0")
     _refuse_idle(steps, {"--lr": lr, "--adjoint": adjoint, "--transform": transform}, "--steps 0")
-    chosen = of_dio | {"steps": steps, "adjoint": adjoint}
-    chosen["rate"] = None if lr is None else _positive("lr", lr)
-    values |= {name: value for name, value in chosen.items() if value is not None}
+    flags: dict[str, Any] = of_dio | {
+        "start": start,
+        "spacing_mm": None if spacing is None else _positive("spacing", spacing),
+        "shape": None if shape is None else _shape(shape),
+        "batch": batch,
+        "seed": seed,
+        "validate_every": validate_every,
+        "cool": cool,
+        "steps": steps,
+        "adjoint": adjoint,
+        "rate": None if lr is None else _positive("lr", lr),
+        "precision": precision,
+    }
+    values: dict[str, Any] = (
+        defaults | read.settings | {k: v for k, v in flags.items() if v is not None}
+    )
+    values |= {"model": model, "device": device}
 
     from regcli.train.plan import TrainPlan
     from regcli.train.run import TrainJob, train_files
@@ -159,8 +188,10 @@ def train(
         plan=TrainPlan(**values),
         epochs=epochs or 0,
         synth=synth,
+        recipe=read,
         validation=listed("--validation", validation),
         resume=resume,
+        finish=finish,
         max_time=max_time,
         threads=threads or 0,
         deterministic=deterministic,
@@ -192,6 +223,15 @@ def _defaults(model: str, of_dio: dict[str, Any]) -> dict[str, Any]:
     return {"steps": 3000, "rate": 3e-4, "adjoint": adjoint, "warm_steps": 0}
 
 
+def _refuse_covered(collections: tuple[Any, ...], flags: dict[str, Any]) -> None:
+    """Refuse flags that say what the collections of a recipe say."""
+    for flag, value in flags.items():
+        if collections and value:
+            raise RecipeError(
+                f"{flag} has no effect where a recipe has collections.", "Say it there."
+            )
+
+
 def _refuse_idle(steps: int | None, of_steps: dict[str, Any], none: str) -> None:
     """Refuse options of steps of which there are to be none."""
     for flag, value in of_steps.items():
@@ -205,10 +245,7 @@ def _positive(name: str, value: float) -> float:
     return value
 
 
-def _shape(text: str | None) -> tuple[int, int, int]:
-    """Three numbers, or zeros: what suits the data."""
-    if text is None:
-        return (0, 0, 0)
+def _shape(text: str) -> tuple[int, int, int]:
     parts = text.split("x")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
         raise RecipeError(f"--shape '{text}' is no shape.", "Write it like 81x97x81.")

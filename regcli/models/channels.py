@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 FREESURFER = (2, 3, 41, 42)  # white matter and cortex of both sides: label maps with these are its
-_BACKGROUND = "background"
+BACKGROUND = "background"
 # of the left side, or of the middle: a type holds both sides
 _STRUCTURES = {
     2: "cerebral white matter",
@@ -45,7 +45,8 @@ def channels(count: int, facts: dict[str, Any]) -> tuple[Channel, ...]:
 
     Args:
         count: How many.
-        facts: The header of its weights; `codes` there say which type each code counts as.
+        facts: The header of its weights; `codes` there say which type each code counts as, and
+            `types`, if it is there, what the types are called.
     """
     types = facts.get("codes")
     types = types if isinstance(types, dict) else {}
@@ -54,12 +55,15 @@ def channels(count: int, facts: dict[str, Any]) -> tuple[Channel, ...]:
         if isinstance(type_, int) and 0 <= type_ < count and str(code).isdecimal():
             held[type_].append(int(code))
     known = set(FREESURFER) <= {code for codes in held for code in codes}
-    return tuple(Channel(_name(n, c, known), tuple(sorted(c))) for n, c in enumerate(held))
+    names = facts.get("types")
+    if not (isinstance(names, list) and len(names) == count):
+        names = [_name(n, c, known) for n, c in enumerate(held)]
+    return tuple(Channel(str(n), tuple(sorted(c))) for n, c in zip(names, held, strict=True))
 
 
 def _name(number: int, codes: list[int], known: bool) -> str:
     if number == 0:
-        return _BACKGROUND
+        return BACKGROUND
     if not codes:
         return f"channel {number}"
     if known and min(codes) in _STRUCTURES:

@@ -1,6 +1,5 @@
 """Anatomy: a person's label map, image and landmarks made ready to learn from."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,68 +8,14 @@ import torch
 from torch import Tensor
 
 from regcli.image import Box, Image, Space
-from regcli.models.channels import FREESURFER
 from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import Prepared
+from regcli.ops.drawing import CODES
 from regcli.ops.filter import box_sum
+from regcli.train.vocabulary import Vocabulary
 
-# FreeSurfer codes of the right side and of the left; one type serves both, so that mirrored
-# anatomy needs no new labels. Inferior horns belong to their ventricles.
-_LEFT = {41: 2, 42: 3, 43: 4, 44: 4, 5: 4, 46: 7, 47: 8, 49: 10, 50: 11, 51: 12, 52: 13, 53: 17}
-_LEFT |= {54: 18, 57: 25, 58: 26, 60: 28, 62: 30, 137: 136, 164: 163}
-_TYPES = (2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28)
-FIRST_OUTSIDE = 500  # codes from here on lie outside the brain
-_FLUID = 24  # around the brain, and thus partly outside a stripped one
 _NEAR_MM = 3
 _LEAST_CENTRES, _FITS = 8, 10  # of structures that say how two brains lie to each other
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Which codes a network tells apart.
-
-    Attributes:
-        codes: Of every label map, sorted; their places are the indices that anatomies hold.
-        types: For each of them the type it counts as; 0 is everything else.
-        mirrored: Whether both sides share types, so that a mirrored anatomy is one like others.
-    """
-
-    codes: tuple[int, ...]
-    types: tuple[int, ...]
-    mirrored: bool = False
-
-    @property
-    def count(self) -> int:
-        """How many types there are, with 0."""
-        return 1 + max(self.types)
-
-    @property
-    def inside(self) -> tuple[bool, ...]:
-        """For each code whether it lies within the brain; only FreeSurfer's may lie outside it."""
-        return tuple(c > 0 and not (self.mirrored and c >= FIRST_OUTSIDE) for c in self.codes)
-
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """For each code the place of its left counterpart, or its own: both look alike."""
-        if not self.mirrored:
-            return tuple(range(len(self.codes)))
-        places = {code: n for n, code in enumerate(self.codes)}
-        return tuple(places.get(_LEFT.get(c, c), n) for n, c in enumerate(self.codes))
-
-
-def vocabulary(codes: Iterable[int]) -> Vocabulary:
-    """The types of FreeSurfer's codes, or of any others one each.
-
-    Args:
-        codes: All that occur, 0 for background.
-    """
-    every = tuple(sorted({0, *codes}))
-    if not set(FREESURFER) <= set(every):
-        return Vocabulary(every, tuple(range(len(every))))
-    lefts = [code for code in every if 0 < code < FIRST_OUTSIDE and code not in _LEFT]
-    wanted = _TYPES if set(_TYPES) <= set(every) else lefts
-    numbers = {code: n + 1 for n, code in enumerate(wanted)}
-    return Vocabulary(every, tuple(numbers.get(_LEFT.get(c, c), 0) for c in every), mirrored=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +37,12 @@ class Anatomy:
     image: Tensor | None = None
     points: Tensor | None = None
     weight: Tensor | None = None
+
+    @cached_property
+    def packed(self) -> np.ndarray:
+        """(I, J, K) uint16: indices, with CODES added in and close to the brain."""
+        both = self.indices[0, 0].int() + CODES * self.brain[0, 0].int()
+        return both.numpy().astype(np.uint16)
 
     @cached_property
     def middle(self) -> Tensor:
@@ -135,22 +86,27 @@ class Anatomy:
         return out
 
 
-def anatomy(labels: Image, words: Vocabulary) -> Anatomy:
+def anatomy(labels: Image, words: Vocabulary, fill: int = 0) -> Anatomy:
     """A label map ready to be drawn.
 
     Args:
         labels: (1, I, J, K), with codes of the vocabulary alone.
         words: Of all label maps.
+        fill: Code of what is not labelled within the brain: sulci, in maps of brain alone.
     """
     image = labels.canonical()
     places = _places(image, words)
     box = _shown(places > 0, image.space)
-    indices = box.cut(places)[None, None]
-    return Anatomy(box.part, indices, _brain(indices, words))
+    indices = box.cut(places)[None, None].contiguous()
+    return Anatomy(box.part, *_filled(indices, words, fill))
 
 
 def photographed(
-    image: Prepared, labels: Image | None, points: Tensor | None, words: Vocabulary
+    image: Prepared,
+    labels: Image | None,
+    points: Tensor | None,
+    words: Vocabulary,
+    fill: int = 0,
 ) -> Anatomy:
     """A real image ready to be learned from.
 
@@ -159,6 +115,7 @@ def photographed(
         labels: (1, I, J, K) on the grid of the image; None without.
         points: (N, 3) world; None without.
         words: Of all label maps.
+        fill: Code of what is not labelled within the brain.
     """
     box = _shown(image.data[0, 0] > FOREGROUND, image.space)
     inner = image.cropped(box)
@@ -167,7 +124,7 @@ def photographed(
         brain = torch.ones_like(indices)
     else:
         indices = box.cut(_places(labels.canonical(), words)[None, None]).contiguous()
-        brain = _brain(indices, words)
+        indices, brain = _filled(indices, words, fill)
     voxels = None if points is None else box.part.world_to_voxel(points)
     return Anatomy(box.part, indices, brain, inner.data, voxels, inner.weight)
 
@@ -199,11 +156,16 @@ def _shown(shown: Tensor, space: Space) -> Box:
     return Box(space, (i, j, k), (stop_i, stop_j, stop_k))
 
 
+def _filled(indices: Tensor, words: Vocabulary, fill: int) -> tuple[Tensor, Tensor]:
+    """Indices in which nothing within the brain is unlabelled, and the brain."""
+    brain = _brain(indices, words)
+    place = words.codes.index(fill)
+    return torch.where((indices == 0) & (brain > 0), place, indices), brain
+
+
 def _brain(indices: Tensor, words: Vocabulary) -> Tensor:
     """The structures, closed by a ball's worth of millimetres: sulci belong to the brain."""
-    fluid = torch.tensor([words.mirrored and c == _FLUID for c in words.codes])
-    solid = (torch.tensor(words.inside) & ~fluid).to(torch.uint8)
-    inside = solid[indices.int()].to(torch.float32)
+    inside = torch.tensor(words.solid).to(torch.float32)[indices.int()]
     padded = torch.nn.functional.pad(inside, (2 * _NEAR_MM,) * 6)
     grown = (box_sum(padded, _NEAR_MM) > 0).to(torch.float32)
     kept = box_sum(1 - grown, _NEAR_MM) == 0

@@ -11,6 +11,8 @@ class Drawing:
         spacing_mm: Of the drawn images.
         shape: (I, J, K) of them.
         random_contrast: Share of images whose tissues have random intensities.
+        contrasts: Shares of the others that look like T1, T2, PD and FLAIR.
+        jitter: Of a tissue's intensity, as a fraction of it.
         turn_rad: Rotation about each axis.
         scale: Logarithm of the scale along each axis.
         shift_mm: Of the anatomy's centre.
@@ -20,7 +22,8 @@ class Drawing:
             around it, the rest show the whole head.
         cut: Share of images whose field of view ends within the anatomy.
         deepest_cut: Largest share of the brain's extent that is cut off in the middle of a face.
-        coarsest_mm: Largest voxel size that is imitated along one axis.
+        thick: Share of images with thick slices along one axis.
+        coarsest_mm: Largest thickness of these.
         noise: Largest standard deviation, as a fraction of the range.
         bias: Of the logarithm of the bias field.
     """
@@ -28,6 +31,9 @@ class Drawing:
     spacing_mm: float = 2.0
     shape: tuple[int, int, int] = (81, 97, 81)
     random_contrast: float = 0.3
+    # what users register is T1 more than all else
+    contrasts: tuple[float, float, float, float] = (0.45, 0.25, 0.12, 0.18)
+    jitter: float = 0.08
     turn_rad: float = 0.15
     scale: float = 0.08
     shift_mm: float = 5.0
@@ -36,6 +42,7 @@ class Drawing:
     bare: float = 0.6
     cut: float = 0.3
     deepest_cut: float = 0.2
+    thick: float = 0.5
     coarsest_mm: float = 5.0
     noise: float = 0.06
     bias: float = 0.2

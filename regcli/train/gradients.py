@@ -44,8 +44,8 @@ class Learner:
         every = range(begin * batch, task.steps * batch)
         most = _AHEAD if self.plan.torch_device.type == "cpu" else _AHEAD_OF_GPU
         return drawn(
-            lambda n: task.draw(generator_of(self.plan.seed, number * _APART + n)),
-            [n for n in every if n % batch % rank.count == rank.number],
+            lambda n: task.draw(generator_of(self.plan.seed, number * _APART + n), n // batch),
+            (n for n in every if n % batch % rank.count == rank.number),
             min(torch.get_num_threads() - 1, most),
         )
 

@@ -115,12 +115,7 @@ class _Course:
         self.last, self.best, self.log = (run / name for name in (LAST, BEST, LOG))
         self.watch = watch
         self.rows: list[list[Any]] = []
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(),
-            lr=self.task.rate,
-            betas=(0.9, 0.98),
-            weight_decay=self.plan.decay,
-        )
+        self.optimizer = self.task.optimizer(self.net)
 
     def follow(self, *, resumed: bool, learned: bool) -> None:
         """Take the steps that are left.
@@ -171,7 +166,7 @@ class _Course:
     def _learn(self, step: int, samples: Iterator[Any]) -> tuple[float, float]:
         """One step of the optimizer, on the next samples: loss, gradient."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.task, self.plan.rise, step)
+            group["lr"] = learning_rate(self.task, self.plan, step)
         loss = float(self.learner.learn(self.number, step, samples))
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
@@ -208,7 +203,8 @@ class _Course:
         if better:
             write_tensors(self.best, self.averaged.values, self.facts)
         seconds, step = self.facts["seconds"], self.facts["step"]
-        self.watch.tell(f"{self.task.name}, step {step}: score {score:.4f}, {seconds:.0f} s")
+        kinds = "".join(f", {kind} {d:.4f}" for kind, d in found.get("dice", {}).items())
+        self.watch.tell(f"{self.task.name}, step {step}: score {score:.4f}{kinds}, {seconds:.0f} s")
 
     def _save(self) -> None:
         self.facts["seconds"] = self.before + time.monotonic() - self.began
@@ -217,10 +213,14 @@ class _Course:
         self.rows, self.saved = [], time.monotonic()
 
 
-def learning_rate(task: Task[Any, Any], rise: int, step: int) -> float:
-    """Of a step, counted from 0."""
-    up = min(1.0, (step + 1) / rise)
-    return task.rate * up * 0.5 * (1 + math.cos(math.pi * step / task.steps))
+def learning_rate(task: Task[Any, Any], plan: TrainPlan, step: int) -> float:
+    """Of a step, counted from 0: it rises, stays, and falls to 0 at the end.
+
+    A run whose end is far away can always go on; a copy of it is cooled down to be used.
+    """
+    up = min(1.0, (step + 1) / plan.rise)
+    down = min(1.0, (task.steps - step) / min(plan.cool, task.steps))
+    return task.rate * up * down
 
 
 def _append(log: Path, rows: list[list[Any]]) -> None:

@@ -1,11 +1,13 @@
 """What training lowers: how well labels, images and landmarks meet, and how smooth a map is."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regcli.nets.base import Corner, every_other
 from regcli.ops.carry import carry
 from regcli.ops.correlation import correlation_derivatives
 from regcli.ops.histogram import moments
@@ -18,35 +20,67 @@ _FLAT = 1e-2  # share of the image's variance added to that of every window: fla
 _LEVELS = (0.2, 0.3, 1.0)  # of levels 4, 2 and 1: the finest decides
 
 
-def segmentation_loss(scores: list[Tensor], types: Tensor) -> Tensor:
+def segmentation_loss(
+    scores: list[Tensor],
+    classes: Tensor,
+    sets: Sequence[Sequence[int]] = (),
+    finest: Corner | None = None,
+) -> Tensor:
     """Cross entropy and soft Dice of types, at every level.
+
+    Label maps differ in detail. Where one only says that a voxel is of some set of types, the sum
+    of their probabilities is what is learned.
 
     Args:
         scores: (B, C, i, j, k) of levels 4, 2 and 1.
-        types: (B, 1, I, J, K) int64, on the finest grid; every level sees those at its voxels.
+        classes: (B, 1, I, J, K) int64, on the finest grid; every level sees those at its voxels.
+            Below C, a type; from there on, one of the sets.
+        sets: Types that the classes from C on stand for.
+        finest: First of those voxels, every second along each axis, that the scores of the finest
+            level are of; None for all.
+
+    Returns:
+        ().
     """
-    total = scores[0].new_zeros(())
-    for level, weight in zip(scores, _LEVELS, strict=True):
-        step = (types.shape[2] - 1) // max(level.shape[2] - 1, 1) or 1
-        total = total + weight * _one_level(level, types[..., ::step, ::step, ::step])
+    total = scores[0].new_zeros((), dtype=_wide(scores[0]))
+    for n, (level, weight) in enumerate(zip(scores, _LEVELS, strict=True)):
+        step = (classes.shape[2] - 1) // max(level.shape[2] - 1, 1) or 1
+        truth = classes[..., ::step, ::step, ::step]
+        if finest is not None and n == len(scores) - 1:
+            truth = every_other(classes, finest)
+        total = total + weight * _one_level(level, truth, sets)
     return total / sum(_LEVELS)
 
 
-def _one_level(scores: Tensor, types: Tensor) -> Tensor:
-    flat, truth = scores.flatten(2), types.flatten(2)  # (B, C, N), (B, 1, N)
-    count = scores.new_zeros(scores.shape[:2])
-    count.scatter_add_(1, truth[:, 0], torch.ones_like(truth[:, 0], dtype=count.dtype))
+def _one_level(scores: Tensor, classes: Tensor, sets: Sequence[Sequence[int]]) -> Tensor:
+    rows = scores.flatten(2).transpose(1, 2).to(_wide(scores))  # (B, N, C)
+    truth = classes.flatten(2).transpose(1, 2)  # (B, N, 1)
+    log = F.log_softmax(rows, dim=2)
+    count = log.new_zeros(len(log), log.shape[2] + len(sets))
+    count.scatter_add_(1, truth[..., 0], torch.ones_like(truth[..., 0], dtype=count.dtype))
+    judged = count > 0
+    judged[:, 0] = False  # the background
+    for n, members in enumerate(sets, start=rows.shape[2]):
+        some = count[:, n] > 0
+        summed = log[..., list(members)].logsumexp(2, keepdim=True) if some.any() else log[..., :1]
+        log = torch.cat([log, summed], dim=2)
+        # what is found of a type where just a set is known may be right: its overlap says nothing
+        judged[:, list(members)] &= ~some[:, None]
+        judged[:, n] &= 0 not in members
     # small structures would not be heard otherwise; their square root keeps large ones audible
     loud = torch.where(count > 0, count.clamp(min=1).rsqrt(), 0.0)
     loud = loud / (loud * count).sum(dim=1, keepdim=True)
-    log = F.log_softmax(flat, dim=1)
-    chosen = log.gather(1, truth)[:, 0]  # (B, N)
-    entropy = -(loud.gather(1, truth[:, 0]) * chosen).sum(dim=1)
-    overlap = torch.zeros_like(count).scatter_add(1, truth[:, 0], chosen.exp())
-    dice = (2 * overlap + 1) / (log.exp().sum(dim=2) + count + 1)
-    there = (count > 0).to(dice)
-    there[:, 0] = 0
-    return (entropy + 1 - (dice * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)).mean()
+    chosen = log.gather(2, truth)[..., 0]  # (B, N)
+    entropy = -(loud.gather(1, truth[..., 0]) * chosen).sum(dim=1)
+    overlap = torch.zeros_like(count).scatter_add(1, truth[..., 0], chosen.exp())
+    dice = (2 * overlap + 1) / (log.exp().sum(dim=1) + count + 1)
+    judged = judged.to(dice)
+    return (entropy + 1 - (dice * judged).sum(dim=1) / judged.sum(dim=1).clamp(min=1)).mean()
+
+
+def _wide(scores: Tensor) -> torch.dtype:
+    """What logarithms of probabilities are taken in: halves would lose the rare ones."""
+    return torch.promote_types(scores.dtype, torch.float32)
 
 
 def overlap_loss(fixed: Tensor, moving: Tensor, displacement: Tensor) -> Tensor:
@@ -58,7 +92,7 @@ def overlap_loss(fixed: Tensor, moving: Tensor, displacement: Tensor) -> Tensor:
         displacement: u, (1, 3, I, J, K) voxels.
     """
     shown = torch.cat([fixed, moving]).unique()
-    shown = shown[shown > 0].view(1, -1, 1, 1, 1)
+    shown = shown[shown != 0].view(1, -1, 1, 1, 1)
     truth, other = ((types == shown).to(torch.float32) for types in (fixed, moving))
     moved = carry(other, displacement)
     common, sizes = ((f(moved, truth)).sum(dim=(2, 3, 4)) for f in (torch.mul, torch.add))

@@ -41,12 +41,13 @@ class OfFeatures(Study):
                 "Use gn-ift, ift, phantom:steps=K or jfb; benchmarks/adjoints.py compares unroll.",
             )
         multiple = plan.multiple
-        fits = tuple(max(fitting(n, multiple), multiple + 1) for n in plan.shape)
-        if any(plan.shape) and fits != plan.shape:
-            raise RecipeError(
-                f"--shape {'x'.join(map(str, plan.shape))} does not suit the network.",
-                f"Use {'x'.join(map(str, fits))}: multiples of {multiple} and one more.",
-            )
+        for shape in (plan.shape, *(changes.get("shape", ()) for _, changes in plan.stages)):
+            fits = tuple(max(fitting(n, multiple), multiple + 1) for n in shape)
+            if any(shape) and fits != shape:
+                raise RecipeError(
+                    f"--shape {'x'.join(map(str, shape))} does not suit the network.",
+                    f"Use {'x'.join(map(str, fits))}: multiples of {multiple} and one more.",
+                )
 
     def suited(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
         """See Study."""
@@ -85,7 +86,8 @@ class OfFeatures(Study):
             "spacing_mm": plan.spacing_mm,
             "gains": list(plan.gains),
             "smoothness": plan.smoothness,
-            "codes": dict(zip(map(str, words.codes), words.types, strict=True)),
+            "codes": {str(code): type_ for code, type_ in words.types.items()},
+            "types": list(words.names),
         }
 
     def started(

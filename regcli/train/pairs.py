@@ -85,7 +85,7 @@ class Pairs(Task[Drawn, FeatureNet]):
     subjects: Subjects
     plan: TrainPlan
 
-    def draw(self, generator: Generator) -> Drawn:
+    def draw(self, generator: Generator, step: int) -> Drawn:
         """See Task."""
         pair = self.subjects.some_pair(generator)
         fixed, moving = (self._draw_one(who, generator) for who in pair)
@@ -103,7 +103,8 @@ class Pairs(Task[Drawn, FeatureNet]):
         total = torch.zeros((), device=self.plan.torch_device)
         if self._labelled:  # what a type looks like is not to be forgotten
             for s, one in zip(scores, (fixed, moving), strict=True):
-                total = total + 0.5 * segmentation_loss(s, one.types.to(total.device))
+                types, sets = one.types.to(total.device), self.subjects.words.sets
+                total = total + 0.5 * segmentation_loss(s, types, sets)
         images, last = [self._prepared(s) for s in (fixed, moving)], None
         for level in range(3 if finest else 2):
             shares = [torch.softmax(s[level], dim=1) for s in scores]
@@ -145,8 +146,7 @@ class Pairs(Task[Drawn, FeatureNet]):
 
     def _scores(self, net: FeatureNet, image: Tensor) -> list[Tensor]:
         image = image.to(self.plan.torch_device)
-        with self.plan.autocast():
-            scores = net(image, image > FOREGROUND)
+        scores = net(image.to(self.plan.dtype), image > FOREGROUND)
         return [s.to(torch.float32) for s in scores]
 
     def _equilibrium(

@@ -28,10 +28,10 @@ class TrainPlan:
         shape: (I, J, K) of the images that are drawn.
         warm_steps: Of the optimizer, learning the types of label maps.
         steps: Of the optimizer, learning through registrations.
-        warm_rate: Learning rate at its highest, of the warm start; it rises over `rise` steps and
-            falls as a cosine.
+        warm_rate: Learning rate at its highest, of the warm start.
         rate: Likewise, through registrations.
-        rise: Steps.
+        rise: Steps over which it rises at the beginning.
+        cool: Steps over which it falls to 0 at the end; all steps, where there are fewer.
         batch: Samples a step, of all processes together.
         decay: Weight decay.
         average: Decay of the moving average of the weights.
@@ -43,6 +43,8 @@ class TrainPlan:
         validate_every: Steps between validations.
         gains: Weight in the energy of registrations of the features of levels 4, 2 and 1.
         smoothness: Factor of the regularizer's weight in these registrations.
+        stages: What is drawn at first, besides the usual: steps before which a stage ends, and
+            what is different in it.
         device: "cpu", "cuda", "cuda:N" or "mps".
         precision: "fp32" or "bf16", of the network; all else is in fp32.
     """
@@ -54,9 +56,10 @@ class TrainPlan:
     shape: tuple[int, int, int] = (81, 97, 81)
     warm_steps: int = 6000
     steps: int = 600
-    warm_rate: float = 2e-3
+    warm_rate: float = 2e-2
     rate: float = 2e-4
     rise: int = 100
+    cool: int = 2000
     batch: int = 1
     decay: float = 1e-4
     average: float = 0.995
@@ -67,13 +70,21 @@ class TrainPlan:
     validate_every: int = 100
     gains: tuple[float, float, float] = (0.3, 0.3, 0.3)
     smoothness: float = 1.0
+    stages: tuple[tuple[int, dict[str, Any]], ...] = ()
     device: str = "cpu"
     precision: str = "fp32"
 
     @property
     def drawing(self) -> Drawing:
-        """What images to draw."""
+        """What images to draw in the end."""
         return Drawing(spacing_mm=self.spacing_mm, shape=self.shape)
+
+    def drawing_at(self, step: int) -> Drawing:
+        """What images to draw at a step."""
+        for end, changes in self.stages:
+            if step < end:
+                return replace(self.drawing, **changes)
+        return self.drawing
 
     def holding(self, reach_mm: tuple[float, float, float]) -> "TrainPlan":
         """The plan with images that are at least so large, and that the network takes.
@@ -103,8 +114,13 @@ class TrainPlan:
         """Where the network runs."""
         return torch.device(self.device)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What a network of features computes in."""
+        return torch.float32 if self.precision == "fp32" else torch.bfloat16
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The network's precision."""
+        """The precision of a network of steps."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, torch.bfloat16)

@@ -75,8 +75,10 @@ def continued(run: Path, begun: dict[str, Any], record: dict[str, Any]) -> dict[
         InputError: If another version of regcli wrote it.
         RecipeError: Naming what differs.
     """
-    plan = begun["plan"]
     now = json.loads(json.dumps(record))
+    # where a run goes on, and how exactly that machine computes, may change
+    plan = begun["plan"] | {key: now["plan"][key] for key in ("device", "precision")}
+    begun = begun | {"plan": plan}
     same = all(plan[key] == now["plan"].get(key) for key in plan)
     if plan.keys() != now["plan"].keys() or (same and begun.get("drawing") != now["drawing"]):
         begin = f" with --start {run / BEST}" if (run / BEST).exists() else ""

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort, read_cohort
 from regcli.io.weights import find
-from regcli.machine import choose_device, cores, settings
+from regcli.machine import choose_device, cores, fast_half, keep_memory, settings
 from regcli.models.weights import COARSEST_MM, FINEST_MM
 from regcli.recipe import RegisterRecipe
 from regcli.train.card import card, environment
@@ -26,10 +28,12 @@ from regcli.train.of_steps import OfSteps
 from regcli.train.picture import draw_losses
 from regcli.train.plan import MOST_VOXELS, TrainPlan
 from regcli.train.ranks import rank
+from regcli.train.recipe import Collection, TrainRecipe
 from regcli.train.record import RECORD, alone_in, continued, read_record
 from regcli.train.state import read_facts, write_text
 from regcli.train.study import Study
-from regcli.train.subjects import Subjects, read_subjects
+from regcli.train.subjects import Source, Subjects, read_subjects
+from regcli.train.types import Types
 
 CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
@@ -46,9 +50,11 @@ class TrainJob:
             types 0 if there are no labels, its batch 0 what the run was begun with, or else one
             sample for each process.
         epochs: Steps through registrations, in rounds of all training cases; 0: as planned.
-        synth: Images are drawn from label maps.
+        synth: Images are drawn from label maps, where the recipe names no collections.
+        recipe: Collections of DATA, and what is told apart in them; its settings are in the plan.
         validation: Names of cases to hold out; empty for a fifth.
         resume: Go on with the run that is in the folder.
+        finish: Another run, of which a copy is to end: its rate falls to 0 in `plan.cool` steps.
         max_time: Seconds after which training stops, resumably; 0 for none.
         threads: Of each process; 0 for all cores, or its part of them.
         deterministic: Whether to use only algorithms that repeat bit by bit.
@@ -60,8 +66,10 @@ class TrainJob:
     plan: TrainPlan = field(default_factory=TrainPlan)
     epochs: int = 0
     synth: bool = False
+    recipe: TrainRecipe = field(default_factory=TrainRecipe)
     validation: tuple[str, ...] = ()
     resume: bool = False
+    finish: Path | None = None
     max_time: float = 0.0
     threads: int = 0
     deterministic: bool = False
@@ -87,6 +95,7 @@ def train_files(
         RegcliError: Of the kind that fits, before any computing.
     """
     own = rank()
+    keep_memory()
     # torchrun gives each process one thread unless it is told otherwise
     threads = job.threads or (max(1, cores() // own.beside) if own.count > 1 else 0)
     recipe = RegisterRecipe(threads=threads, deterministic=job.deterministic)
@@ -124,6 +133,8 @@ def _train(
     began = time.monotonic()
     _check(job)
     begun = read_record(job.run) if job.resume else None
+    if job.finish is not None:
+        job, begun = _ending(job, job.finish)
     plan = dataclasses.replace(job.plan, batch=_batch(job, begun, team.rank.count))
     job = dataclasses.replace(job, plan=plan)
     cohort, subjects = _read(job, progress)
@@ -133,8 +144,11 @@ def _train(
     record = _record(job, plan, team) | _seen(cohort, subjects)
     record |= {"recipe": facts.get("recipe")}
     if begun is not None:
-        record = continued(job.run, begun, record)
+        record = continued(job.finish or job.run, begun, record)
     with alone_in(job.run):
+        if job.finish is not None:
+            for name in (LAST, LOG):  # of a run that goes on, the log is never behind
+                shutil.copyfile(job.finish / name, job.run / name)
         if record != begun:  # what a run was begun with stays on record
             write_text(job.run / RECORD, json.dumps(record, indent=1))
         deadline = began + job.max_time if job.max_time else math.inf
@@ -171,6 +185,15 @@ def _train(
         return best
 
 
+def _ending(job: TrainJob, of: Path) -> tuple[TrainJob, dict[str, Any]]:
+    """The job with an end `plan.cool` steps away, and the record of what it ends."""
+    begun, state = read_record(of), read_facts(of / LAST)
+    which = "warm_steps" if state["task"] == Types.name else "steps"
+    changes = {which: state["step"] + job.plan.cool, "cool": job.plan.cool}
+    begun["plan"] |= changes
+    return dataclasses.replace(job, plan=dataclasses.replace(job.plan, **changes)), begun
+
+
 def _show(run: Path, record: dict[str, Any]) -> None:
     """Write what people look at: a picture of the losses, and the card of the best weights."""
     draw_losses(run / LOG, run / PICTURE)
@@ -196,6 +219,8 @@ def _check(job: TrainJob) -> None:
     there = any((job.run / name).exists() for name in (RECORD, LAST, BEST))
     if there and not job.resume:
         raise OutputError(f"{job.run} holds a training.", "Give --resume, or another folder by -o.")
+    if job.finish is not None and not (job.finish / LAST).exists():
+        raise InputError(f"{job.finish} holds no training to finish.", "Name the folder of one.")
     if job.resume and not there:
         raise InputError(f"{job.run} holds no training to go on with.", "Leave --resume out.")
     if job.resume and (job.run / BEST).exists() and not (job.run / LAST).exists():
@@ -214,7 +239,7 @@ def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
     device = choose_device(job.plan.device)
     precision = job.plan.precision
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
+        precision = "bf16" if fast_half(device) else "fp32"
     plan = dataclasses.replace(job.plan, device=str(device), precision=precision)
     if job.epochs:
         steps = math.ceil(job.epochs * len(subjects.training) / plan.batch)
@@ -242,10 +267,38 @@ def _batch(job: TrainJob, begun: dict[str, Any] | None, count: int) -> int:
 
 
 def _read(job: TrainJob, progress: Callable[[str, float], None]) -> tuple[Cohort, Subjects]:
+    parts = job.recipe.collections
+    if not parts:
+        cohort = read_cohort(
+            job.data, validation=job.validation, share=0.2, least=2, labels_only=job.synth
+        )
+        sources = [Source(cohort, job.synth)]
+    else:
+        sources = [_source(job.data, part) for part in parts]
+        cohort = _joined(job.data, sources)
+    told = partial(progress, "read")
+    return cohort, read_subjects(sources, job.recipe.words, told)
+
+
+def _source(data: Path, part: Collection) -> Source:
     cohort = read_cohort(
-        job.data, validation=job.validation, share=0.2, least=2, labels_only=job.synth
+        data / part.folder, validation=part.validation, share=0, labels_only=part.synth
     )
-    return cohort, read_subjects(cohort, synth=job.synth, progress=lambda s: progress("read", s))
+    return Source(cohort, part.synth, part.fill)
+
+
+def _joined(data: Path, sources: list[Source]) -> Cohort:
+    """All cases of a recipe's collections; pairs are those of the first."""
+    training = tuple(case for source in sources for case in source.cohort.training)
+    validation = tuple(case for source in sources for case in source.cohort.validation)
+    held_out = {case.name.partition("_")[0] for case in validation}
+    known = next((c.name for c in training if c.name.partition("_")[0] in held_out), None)
+    if known:
+        raise InputError(
+            f"{data}: {known} is learned from in one collection and held out in another.",
+            "Hold it out in both, or in none.",
+        )
+    return dataclasses.replace(sources[0].cohort, training=training, validation=validation)
 
 
 def _seen(cohort: Cohort, subjects: Subjects) -> dict[str, Any]:
@@ -261,7 +314,7 @@ def _record(job: TrainJob, plan: TrainPlan, team: Team) -> dict[str, Any]:
     return {
         "command": list(job.command),
         "data": str(job.data),
-        "synth": job.synth,
+        "synth": job.synth or any(part.synth for part in job.recipe.collections),
         "plan": dataclasses.asdict(plan),
         "drawing": dataclasses.asdict(plan.drawing),
         "environment": environment() | {"processes": str(team.rank.count)},

@@ -5,6 +5,7 @@ Source: the idea is Billot et al., SynthSeg, MedIA 2023; what is drawn how is ou
 
 import math
 from bisect import bisect
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -12,13 +13,16 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from regcli.models.prepare import robust_range
-from regcli.ops.filter import gaussian
+from regcli.nets.base import every_other
+from regcli.ops.drawing import shrunk
+from regcli.ops.filter import gaussian, gaussian_taps
 from regcli.ops.sample import resize
-from regcli.train.anatomy import Vocabulary
 from regcli.train.drawing import Drawing
+from regcli.train.vocabulary import Vocabulary
 
 # Rough mean intensities by FreeSurfer code, of the left side, as fractions of the brightest tissue:
 # what radiology books show, not what any scanner gave; every draw shifts each by some percent.
+# Cortical parcels and the callosum have the intensity of their tissue.
 _WHITE, _GREY, _DEEP, _FLUID = (2, 7), (3, 8, 17, 18), (10, 11, 12, 26), (4, 14, 15, 24)
 _CONTRASTS = {
     "T1": {_WHITE: 0.88, _GREY: 0.55, _DEEP: 0.66, _FLUID: 0.14, (13, 28, 16): 0.79},
@@ -26,7 +30,6 @@ _CONTRASTS = {
     "PD": {_WHITE: 0.62, _GREY: 0.84, _DEEP: 0.77, _FLUID: 0.88, (13, 28, 16): 0.64},
     "FLAIR": {_WHITE: 0.52, _GREY: 0.72, _DEEP: 0.65, _FLUID: 0.10, (13, 28, 16): 0.55},
 }
-_SHARES = (0.45, 0.25, 0.12, 0.18)  # of each: what users register is T1 more than all else
 
 
 def paint(
@@ -42,33 +45,27 @@ def paint(
         generator: Decides everything.
     """
     grain = 0.1 * float(torch.rand((), generator=generator))
-    image = means[indices.int()]
-    texture = torch.randn(image.shape, generator=generator)
-    image = image.addcmul_((indices > 0).to(image), texture, value=grain)
-    return scan(image, indices > 0, view, drawing, generator)
+    resolution = _resolution(drawing, generator)
+    taps = [gaussian_taps(sigma) for sigma in resolution.sigma]
+    image = resolution.sliced(shrunk(indices, means, taps))
+    shown = every_other(indices) > 0
+    # of what varies from voxel to voxel of the map, an average keeps the less the wider it is
+    grain *= math.prod(float(t.square().sum()) for t in taps) ** 0.5
+    return _exposed(image, shown, grain, view, drawing, generator)
 
 
-def scan(
-    image: Tensor, shown: Tensor | None, view: Tensor, drawing: Drawing, generator: Generator
-) -> Tensor:
-    """What a scanner makes of intensities: resolution, bias, noise, gamma; (1, 1, I, J, K).
+def scan(image: Tensor, view: Tensor, drawing: Drawing, generator: Generator) -> Tensor:
+    """Another scanner's view of an image: resolution, bias, noise, gamma; (1, 1, I, J, K).
 
     Args:
         image: (1, 1, 2I-1, 2J-1, 2K-1).
-        shown: Of the same shape, where there is something; around it half of the scans are 0.
         view: (1, 1, I, J, K) bool, where the scanner looks; elsewhere the scan is 0.
         drawing: What may be drawn.
         generator: Decides everything.
     """
-    size, air = torch.rand(2, generator=generator).tolist()
-    image = _at_resolution(image, drawing, generator)
-    noise = torch.randn(image.shape, generator=generator)
-    image = (image * _bias(drawing, generator)).add_(noise, alpha=drawing.noise * size)
-    if air < 0.5 and shown is not None:  # as skull-stripping leaves it; whole heads need not be
-        image *= shown[..., ::2, ::2, ::2]
-    low, high = robust_range(image.clamp_(min=0).mul_(view))
-    gamma = math.exp(0.25 * float(torch.randn((), generator=generator)))
-    return ((image - low) / ((high - low) or 1.0)).clamp_(0, 1).pow_(gamma)
+    resolution = _resolution(drawing, generator)
+    image = resolution.sliced(every_other(gaussian(image, resolution.sigma)).contiguous())
+    return _exposed(image, None, 0.0, view, drawing, generator)
 
 
 def contrast(words: Vocabulary, drawing: Drawing, generator: Generator) -> Tensor:
@@ -76,35 +73,84 @@ def contrast(words: Vocabulary, drawing: Drawing, generator: Generator) -> Tenso
     numbers = torch.rand(len(words.codes) + 2, generator=generator)
     means = 0.05 + 0.95 * numbers[2:]
     if numbers[0] > drawing.random_contrast:
-        place = bisect(list(accumulate(_SHARES[:-1])), float(numbers[1]))
+        place = bisect(list(accumulate(drawing.contrasts[:-1])), float(numbers[1]))
         table = list(_CONTRASTS.values())[place]
         known = {code: mean for group, mean in table.items() for code in group}
         jitter = torch.randn(len(words.codes), generator=generator)
-        for n, code in enumerate(words.codes):
-            if code in known:
-                means[n] = known[code] * (1 + 0.08 * float(jitter[n]))
-    means = means[list(words.sides)]
+        for n in range(len(words.codes)):
+            if (code := words.tissue(n)) in known:
+                means[n] = known[code] * (1 + drawing.jitter * float(jitter[n]))
+    means = means[list(words.tissues)]
     means[0] = 0
     return means
 
 
-def _at_resolution(image: Tensor, drawing: Drawing, generator: Generator) -> Tensor:
-    """As a scanner with larger voxels sees it, on every second voxel of the map."""
-    half = 0.5 * drawing.spacing_mm
-    numbers = torch.rand(5, generator=generator)
-    sizes = [drawing.spacing_mm * (0.5 + 0.75 * float(n)) for n in numbers[:3]]
-    thick = int(numbers[3] * 6)  # every second image has thick slices along one axis
-    if thick < 3:
-        sizes[thick] += (drawing.coarsest_mm - sizes[thick]) * float(numbers[4])
-    i, j, k = (0.5 * s / half * 0.85 for s in sizes)
-    image = gaussian(image, (i, j, k))[..., ::2, ::2, ::2].contiguous()
-    if thick < 3 and sizes[thick] > 1.5 * drawing.spacing_mm:
-        shape = list(image.shape[2:])
-        step = sizes[thick] / drawing.spacing_mm
-        shape[thick] = max(2, round((shape[thick] - 1) / step) + 1)
-        whole = image.shape[2], image.shape[3], image.shape[4]
-        image = resize(resize(image, (shape[0], shape[1], shape[2])), whole)
-    return image
+@dataclass(frozen=True)
+class _Resolution:
+    """How a scanner with larger voxels sees a map of half the drawn voxel size.
+
+    Attributes:
+        sigma: Of a Gaussian, in voxels of the map.
+        thick: Axis across thick slices, and how many drawn voxels one holds; None for none.
+    """
+
+    sigma: tuple[float, float, float]
+    thick: tuple[int, float] | None
+
+    def sliced(self, image: Tensor) -> Tensor:
+        """An image, (1, 1, I, J, K), as interpolated between its slices."""
+        if self.thick is None or self.thick[1] <= 1.5:
+            return image
+        axis, step = self.thick
+        i, j, k = whole = image.shape[2], image.shape[3], image.shape[4]
+        shape = [i, j, k]
+        shape[axis] = max(2, round((shape[axis] - 1) / step) + 1)
+        return resize(resize(image, (shape[0], shape[1], shape[2])), whole)
+
+
+def _resolution(drawing: Drawing, generator: Generator) -> _Resolution:
+    *numbers, kind, axis, much = torch.rand(6, generator=generator).tolist()
+    sizes, thick = [drawing.spacing_mm * (0.5 + 0.75 * n) for n in numbers], None
+    if kind < drawing.thick:
+        place = int(3 * axis)
+        sizes[place] += (drawing.coarsest_mm - sizes[place]) * much
+        thick = place, sizes[place] / drawing.spacing_mm
+    i, j, k = (0.85 * size / drawing.spacing_mm for size in sizes)
+    return _Resolution((i, j, k), thick)
+
+
+def _exposed(
+    image: Tensor,
+    shown: Tensor | None,
+    grain: float,
+    view: Tensor,
+    drawing: Drawing,
+    generator: Generator,
+) -> Tensor:
+    """Bias, texture and noise, what skull-stripping leaves, range and gamma: (1, 1, I, J, K).
+
+    Args:
+        image: (1, 1, I, J, K).
+        shown: Where there is something, or None; around it half of the scans are 0.
+        grain: Standard deviation of texture there.
+        view: Where the scanner looks; elsewhere the scan is 0.
+        drawing: What may be drawn.
+        generator: Decides everything.
+    """
+    size, air, gamma = torch.rand(3, generator=generator).tolist()
+    flat = drawing.noise * size
+    noise = torch.randn(image.shape, generator=generator)
+    if shown is None:
+        noise *= flat
+    else:
+        noise *= torch.tensor([flat, math.hypot(flat, grain)])[shown.int()]
+    image = (image * _bias(drawing, generator)).add_(noise)
+    if air < 0.5 and shown is not None:  # as skull-stripping leaves it; whole heads need not be
+        image *= shown
+    image.clamp_(min=0).mul_(view)
+    low, high = robust_range(every_other(image))
+    gamma = math.exp(0.25 * float(torch.special.ndtri(torch.tensor(gamma).clamp(1e-6, 1 - 1e-6))))
+    return ((image - low) / ((high - low) or 1.0)).clamp_(0, 1).pow_(gamma)
 
 
 def _bias(drawing: Drawing, generator: Generator) -> Tensor:

@@ -27,7 +27,7 @@ class StepTask(Task[Scene, StepNet]):
     plan: TrainPlan
     recipe: Steps
 
-    def draw(self, generator: Generator) -> Scene:
+    def draw(self, generator: Generator, step: int) -> Scene:
         """See Task."""
         return self.scenes.draw(generator)
 

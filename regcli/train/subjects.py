@@ -1,6 +1,6 @@
 """Subjects: whom to learn from and whom to be tested on, read from files once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,10 +15,10 @@ from regcli.io.listings import Case
 from regcli.io.nifti import read_header, read_image
 from regcli.io.points import read_points
 from regcli.models.prepare import prepare
-from regcli.train.anatomy import Anatomy, Vocabulary, anatomy, photographed, vocabulary
+from regcli.train.anatomy import Anatomy, anatomy, photographed
+from regcli.train.vocabulary import MOST_CODES, Vocabulary, Words, vocabulary
 
 _MARGIN = 0.07  # of a brain's size, on each side of it: what is drawn is moved and scaled
-_MOST_CODES = 250  # a byte holds a code's place
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,43 +65,65 @@ def _reach(people: list[Anatomy], share: float) -> tuple[float, float, float]:
     return i, j, k
 
 
-def read_subjects(cohort: Cohort, *, synth: bool, progress: Callable[[float], None]) -> Subjects:
-    """Every file of a cohort, read, checked and made ready.
+@dataclass(frozen=True)
+class Source:
+    """Cases and how they are learned from.
 
-    Args:
+    Attributes:
         cohort: Whose files.
         synth: Whether images are drawn from label maps; images are then not read.
+        fill: Code of what is not labelled within the brain.
+    """
+
+    cohort: Cohort
+    synth: bool
+    fill: int = 0
+
+
+def read_subjects(
+    sources: Sequence[Source], words: Words | None, progress: Callable[[float], None]
+) -> Subjects:
+    """Every file of some cohorts, read, checked and made ready.
+
+    Args:
+        sources: Of all cases; pairs are those of the first.
+        words: Types as a recipe declares them; None for those of the codes.
         progress: Called with the share that is done.
 
     Raises:
         InputError: Naming the first file that cannot be used.
     """
-    cases = (*cohort.training, *cohort.validation)
-    for case in cases:
-        path = case.labels if synth else case.image
+    cases = [(case, source) for source in sources for case in source.cohort.training]
+    split = len(cases)
+    cases += [(case, source) for source in sources for case in source.cohort.validation]
+    for case, source in cases:
+        path = case.labels if source.synth else case.image
         assert path is not None
         if not all(read_header(path).space.solid):
             raise InputError(f"{path} is 2-D.", "Train on 3-D images.")
-    if not synth:
-        _all_or_none(cases)
+    for source in sources:
+        if not source.synth:
+            _all_or_none((*source.cohort.training, *source.cohort.validation))
     labels: list[Image | None] = []
-    for n, case in enumerate(cases):
+    for n, (case, _) in enumerate(cases):
         labels.append(None if case.labels is None else read_image(case.labels, labels=True).image)
         progress(0.5 * (n + 1) / len(cases))
-    words = vocabulary(_codes(labels))
+    known = vocabulary(_codes(labels) | {source.fill for source in sources}, words)
     anatomies = []
-    for n, (case, map_) in enumerate(zip(cases, labels, strict=True)):
-        anatomies.append(_anatomy(case, map_, words, synth=synth))
+    for n, ((case, source), map_) in enumerate(zip(cases, labels, strict=True)):
+        anatomies.append(_anatomy(case, map_, known, source))
+        labels[n] = None
         progress(0.5 + 0.5 * (n + 1) / len(cases))
-    _corresponding(cohort, {c.name: one for c, one in zip(cases, anatomies, strict=True)})
-    split = len(cohort.training)
-    places = [{c.name: n for n, c in enumerate(part)} for part in (cases[:split], cases[split:])]
+    first = sources[0].cohort
+    _corresponding(first, {c.name: one for (c, _), one in zip(cases, anatomies, strict=True)})
+    parts = [[case.name for case, _ in part] for part in (cases[:split], cases[split:])]
+    places = [{name: n for n, name in enumerate(part)} for part in parts]
     return Subjects(
-        words,
+        known,
         anatomies[:split],
         anatomies[split:],
-        tuple((places[1][f], places[1][m]) for f, m in cohort.pairs),
-        tuple((places[0][f], places[0][m]) for f, m in cohort.training_pairs),
+        tuple((places[1][f], places[1][m]) for f, m in first.pairs),
+        tuple((places[0][f], places[0][m]) for f, m in first.training_pairs),
     )
 
 
@@ -131,9 +153,9 @@ def _corresponding(cohort: Cohort, anatomies: dict[str, Anatomy]) -> None:
 
 def _codes(labels: Iterable[Image | None]) -> set[int]:
     codes = {int(c) for map_ in labels if map_ is not None for c in map_.data.unique()}
-    if len(codes) > _MOST_CODES:
+    if len(codes) > MOST_CODES:
         raise InputError(
-            f"The label maps hold {len(codes)} different codes; {_MOST_CODES} is the limit.",
+            f"The label maps hold {len(codes)} different codes; {MOST_CODES} is the limit.",
             "Merge some, or check that they are label maps.",
         )
     if min(codes, default=0) < 0:
@@ -148,12 +170,12 @@ def _shows_brain(labels: Image, words: Vocabulary) -> bool:
     return any(words.inside[place] for place, code in enumerate(words.codes) if code in codes)
 
 
-def _anatomy(case: Case, labels: Image | None, words: Vocabulary, *, synth: bool) -> Anatomy:
+def _anatomy(case: Case, labels: Image | None, words: Vocabulary, source: Source) -> Anatomy:
     if labels is not None and not _shows_brain(labels, words):
         raise InputError(f"{case.labels} labels nothing of a brain.", "Leave the case out.")
-    if synth:
+    if source.synth:
         assert labels is not None
-        return anatomy(labels, words)
+        return anatomy(labels, words, source.fill)
     assert case.image is not None
     image = read_image(case.image).image
     mask = None if case.mask is None else read_image(case.mask, constant=True).image
@@ -175,4 +197,4 @@ def _anatomy(case: Case, labels: Image | None, words: Vocabulary, *, synth: bool
                 f"{case.points} has points far outside of {case.image}.",
                 "Give them in RAS mm of the image's world.",
             )
-    return photographed(ready, labels, points, words)
+    return photographed(ready, labels, points, words, source.fill)

@@ -12,10 +12,13 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from regcli.nets.base import every_other
+from regcli.ops.drawing import CODES, looked_up
 from regcli.ops.sample import after, resize, sample
-from regcli.train.anatomy import Anatomy, Vocabulary
+from regcli.train.anatomy import Anatomy
 from regcli.train.drawing import Drawing
 from regcli.train.scanner import contrast, paint, scan
+from regcli.train.vocabulary import Vocabulary
 
 _TILT = 0.1  # slope of planes that end a field of view, standard deviation per axis
 
@@ -26,7 +29,7 @@ class Sample:
 
     Attributes:
         image: (1, 1, I, J, K) in [0, 1], as `models.prepare` makes real ones.
-        types: (1, 1, I, J, K) int64, of the vocabulary.
+        types: (1, 1, I, J, K) int64, classes of the vocabulary.
         points: (N, 3) voxels; None without landmarks.
         weight: (1, 1, I, J, K), where the image counts; None for everywhere.
     """
@@ -57,11 +60,15 @@ class Look:
 def look(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> Look:
     """What images share with one of an anatomy, at random."""
     means = contrast(words, drawing, generator)
-    kind, *where = torch.rand(4, generator=generator).tolist()
-    # what is drawn may be a part of the brain: any that it fills
+    kind = float(torch.rand((), generator=generator))
+    return Look(means, kind, of, somewhere(of, drawing, generator))
+
+
+def somewhere(of: Anatomy, drawing: Drawing, generator: Generator) -> Tensor:
+    """(3,) float64 mm: from the brain's centre to a part's that it fills, of the drawn size."""
     size = [drawing.spacing_mm * (n - 1) for n in drawing.shape]
     rest = (of.extent_mm - torch.tensor(size, dtype=torch.float64)).clamp(min=0)
-    return Look(means, kind, of, (torch.tensor(where, dtype=torch.float64) - 0.5) * rest)
+    return (torch.rand(3, generator=generator, dtype=torch.float64) - 0.5) * rest
 
 
 def draw(
@@ -82,30 +89,30 @@ def draw(
     """
     assert of.points is None or not any(drawing.elastic_mm)
     fine = _doubled(drawing.shape)
-    u = elastic(fine, drawing, generator)
+    knots = elastic(fine, drawing, generator)
     mirror = drawing.mirror and words.mirrored
     whose = shared.position if shared else of
     matrix = placement(whose, fine, drawing, generator, mirror=mirror)
-    if shared:
-        matrix[:, 3] += shared.offset / torch.tensor(whose.space.spacing)
+    offset = shared.offset if shared else somewhere(of, drawing, generator)
+    matrix[:, 3] += offset / torch.tensor(whose.space.spacing)
     if whose is not of:
         matrix = after(whose.onto(of), matrix)
-    both = torch.cat([of.indices, of.brain], dim=1)  # looked up together: one walk, not two
-    seen = sample(both, u, matrix=matrix, interpolation="nearest", border=False)
-    indices, brain = (part.contiguous() for part in seen.split(1, dim=1))
     kind = shared.kind if shared else float(torch.rand((), generator=generator))
-    seen = strip(indices, brain, words, drawing.bare, kind)
-    view = field_of_view(brain, drawing, generator)
-    types = torch.tensor(words.types)[seen[..., ::2, ::2, ::2].int()] * view
+    seen = looked_up(of.packed, kept(words, drawing.bare, kind), matrix, knots, fine)
+    coarse = every_other(seen)
+    view = field_of_view(torch.tensor(words.inside)[coarse.int()], drawing, generator)
+    types = torch.tensor(words.classes)[coarse.int()] * view
     if of.image is None:
         means = shared.means if shared else contrast(words, drawing, generator)
         return Sample(paint(seen, view, means, drawing, generator), types)
+    u = resize(knots, fine)
     image = sample(of.image, u, matrix=matrix, border=False)
-    image = image * brain if kind < drawing.bare else image
-    image = scan(image, None, view, drawing, generator)
+    if kind < drawing.bare:
+        image *= sample(of.brain, u, matrix=matrix, interpolation="nearest", border=False)
+    image = scan(image, view, drawing, generator)
     weight = points = None
     if of.weight is not None:
-        weight = sample(of.weight, u, matrix=matrix, border=False)[..., ::2, ::2, ::2].contiguous()
+        weight = every_other(sample(of.weight, u, matrix=matrix, border=False)).contiguous()
     if of.points is not None:
         back = torch.linalg.inv(matrix[:, :3])
         points = 0.5 * (of.points - matrix[:, 3]) @ back.T
@@ -137,7 +144,16 @@ def placement(
 
 
 def elastic(shape: tuple[int, int, int], drawing: Drawing, generator: Generator) -> Tensor:
-    """A smooth random displacement, (1, 3, I, J, K), in voxels of half the drawn size."""
+    """Knots of a smooth random displacement, about 8 mm apart, in voxels of half the drawn size.
+
+    Args:
+        shape: Of the grid of such voxels that the knots are stretched over.
+        drawing: How large displacements are.
+        generator: Decides everything.
+
+    Returns:
+        (1, 3, i, j, k).
+    """
     voxel = 0.5 * drawing.spacing_mm
     coarse = [max(2, round((n - 1) * voxel / 8) + 1) for n in shape]
     u = torch.zeros(1, 3, *coarse)
@@ -145,25 +161,28 @@ def elastic(shape: tuple[int, int, int], drawing: Drawing, generator: Generator)
         knots = [max(2, round((n - 1) * voxel / wavelength) + 1) for n in shape]
         noise = torch.randn(1, 3, *knots, generator=generator) * (size / voxel)
         u += F.interpolate(noise, coarse, mode="trilinear", align_corners=True)
-    return resize(u, shape)
+    return u
 
 
-def strip(indices: Tensor, brain: Tensor, words: Vocabulary, bare: float, kind: float) -> Tensor:
+def kept(words: Vocabulary, bare: float, kind: float) -> Tensor:
     """What is left of a head: all, the brain with the fluid around it, or the brain.
 
     Args:
-        indices: (1, 1, I, J, K) uint8, places in the vocabulary's codes.
-        brain: Likewise, 1 in and close to the brain.
         words: What the indices mean.
         bare: Share of bare brains; half of the others keep the fluid.
         kind: Between 0 and 1: decides.
+
+    Returns:
+        (2 * CODES,) uint8: what each index becomes, away from the brain, then in it.
     """
+    index = torch.arange(CODES).repeat(2)
     if kind < bare:
-        return indices * brain
-    if kind < bare + 0.5 * (1 - bare):
-        inside = torch.tensor(words.inside).to(torch.uint8)
-        return indices * inside[indices.int()]
-    return indices
+        index[:CODES] = 0
+    elif kind < bare + 0.5 * (1 - bare):
+        inside = torch.zeros(CODES, dtype=torch.bool)
+        inside[: len(words.codes)] = torch.tensor(words.inside)
+        index[~inside.repeat(2)] = 0
+    return index.to(torch.uint8)
 
 
 def field_of_view(brain: Tensor, drawing: Drawing, generator: Generator) -> Tensor:
@@ -173,12 +192,12 @@ def field_of_view(brain: Tensor, drawing: Drawing, generator: Generator) -> Tens
     image, as a moving image is after the linear stage.
 
     Args:
-        brain: (1, 1, 2I-1, 2J-1, 2K-1), 1 in and close to the brain.
+        brain: (1, 1, I, J, K) bool.
         drawing: How many are cut, and how deep.
         generator: Decides everything.
     """
-    inside = brain[0, 0, ::2, ::2, ::2]
-    view = torch.ones_like(inside, dtype=torch.bool)
+    inside = brain[0, 0]
+    view = torch.ones_like(inside)
     chance, tilted, *depths = torch.rand(8, generator=generator).tolist()
     tilts = _TILT * (tilted < 0.5) * torch.randn(6, 3, generator=generator)
     if chance >= drawing.cut or not bool(inside.any()):

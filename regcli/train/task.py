@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import Generator, Tensor, nn
 
 from regcli.train.plan import TrainPlan
@@ -33,12 +34,19 @@ class Task(ABC, Generic[S, N]):
         """Highest learning rate."""
         return self.plan.rate
 
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """By which a network learns; its state may hold tensors alone."""
+        return torch.optim.AdamW(
+            net.parameters(), lr=self.rate, betas=(0.9, 0.98), weight_decay=self.plan.decay
+        )
+
     @abstractmethod
-    def draw(self, generator: Generator) -> S:
+    def draw(self, generator: Generator, step: int) -> S:
         """A sample, and all else that is random about a step; on any thread.
 
         Args:
             generator: Decides everything.
+            step: Whose sample it is: what is drawn may become harder as learning goes on.
         """
 
     @abstractmethod

@@ -1,11 +1,11 @@
 """Types: a network learns to tell the structures of label maps apart, in any contrast."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from regcli.evaluate.metrics import dice
 from regcli.image import Space
@@ -13,21 +13,39 @@ from regcli.models.features import describe
 from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import Prepared
 from regcli.models.trust import LEAST_ML
-from regcli.nets.base import FeatureNet
+from regcli.nets.base import Corner, FeatureNet
 from regcli.train.anatomy import Anatomy
 from regcli.train.drawing import Drawing
 from regcli.train.losses import segmentation_loss
+from regcli.train.muon import Muon
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
 from regcli.train.synth import Sample, draw, generator_of
 from regcli.train.task import Task
+from regcli.train.vocabulary import Vocabulary
 
-_IMAGES = 4  # of each validation subject
+_IMAGES = 2  # of each validation subject, and of each kind
 VALIDATION = 1 << 20  # steps from here on draw what is validated: no training step sees it
+# T1 of usual resolution: two subjects' of these are registered more than all else
+_CLEAN = {"contrasts": (1.0, 0.0, 0.0, 0.0), "random_contrast": 0.0, "thick": 0.0}
 
 
 @dataclass(frozen=True, eq=False)
-class Types(Task[Sample, FeatureNet]):
+class Lesson:
+    """An image, and where a network's finest level is asked about it.
+
+    Attributes:
+        sample: The image and its types.
+        finest: First of the voxels, every second along each axis: neighbours say almost the same,
+            and all of them would take half as much time again.
+    """
+
+    sample: Sample
+    finest: Corner
+
+
+@dataclass(frozen=True, eq=False)
+class Types(Task[Lesson, FeatureNet]):
     """Segmentation, as a warm start: no solver in the loop.
 
     Attributes:
@@ -50,36 +68,76 @@ class Types(Task[Sample, FeatureNet]):
         """See Task."""
         return self.plan.warm_rate
 
-    def draw(self, generator: Generator) -> Sample:
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """See Task."""
+        return Muon(net, self.rate, self.plan.decay)
+
+    def draw(self, generator: Generator, step: int) -> Lesson:
         """See Task."""
         subjects = self.subjects
         who = int(torch.randint(len(subjects.training), (), generator=generator))
-        return _drawn(subjects.training[who], subjects, self.plan.drawing, generator)
+        drawing = self.plan.drawing_at(step)
+        i, j, k = torch.randint(2, (3,), generator=generator).tolist()
+        return Lesson(_drawn(subjects.training[who], subjects, drawing, generator), (i, j, k))
 
-    def losses(self, net: FeatureNet, sample: Sample, done: float) -> Iterator[Tensor]:
+    def losses(self, net: FeatureNet, sample: Lesson, done: float) -> Iterator[Tensor]:
         """See Task: one."""
-        image, types = (t.to(self.plan.torch_device) for t in (sample.image, sample.types))
-        with self.plan.autocast():
-            scores = net(image, image > FOREGROUND)
-        yield segmentation_loss([s.to(torch.float32) for s in scores], types)
+        seen, device = sample.sample, self.plan.torch_device
+        image, types = seen.image.to(device), seen.types.to(device)
+        scores = net(image.to(self.plan.dtype), image > FOREGROUND, sample.finest)
+        yield segmentation_loss(scores, types, self.subjects.words.sets, sample.finest)
 
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
-        """See Task: mean Dice of the types, and `models.trust.Volumes` of what was found."""
+        """See Task: mean Dice of the types, and `models.trust.Volumes` of what was found.
+
+        Half of the images are clean T1; both means, and the Dice of every type in T1, are facts.
+        """
         subjects = self.subjects
         # whole anatomies, whatever was trained on: theirs are the usual volumes
         plan = self.plan.holding(subjects.whole_mm)
-        drawing = replace(plan.drawing, cut=0.0)
-        scores, seen = [], []
+        every = replace(plan.drawing, cut=0.0)
+        clean = replace(every, **_CLEAN)
         mm = torch.diag(torch.tensor([*[plan.spacing_mm] * 3, 1.0], dtype=torch.float64))
+        scores: dict[str, list[dict[int, float]]] = {"T1": [], "all": []}
+        seen = []
         for n in range(_IMAGES * len(subjects.validation)):
             who = subjects.validation[n % len(subjects.validation)]
-            sample = _drawn(who, subjects, drawing, generator_of(0, VALIDATION + n))
-            image = Prepared(Space(plan.shape, mm), sample.image.to(plan.torch_device))
-            found = describe(net, image, plan.gains)
-            overlap = dice(sample.types[0, 0], found.levels[-1][0].argmax(dim=0).cpu())
-            scores.append(sum(overlap.values()) / max(len(overlap), 1))
-            seen.append(found.volumes())
-        return sum(scores) / len(scores), {"volumes": usual(seen)}
+            for kind, drawing in zip(scores, (clean, every), strict=True):
+                sample = _drawn(who, subjects, drawing, generator_of(0, VALIDATION + n))
+                image = Prepared(Space(plan.shape, mm), sample.image.to(plan.torch_device))
+                found = describe(net, image, plan.gains)
+                types = found.levels[-1][0].argmax(dim=0).cpu()
+                scores[kind].append(overlaps(types, sample.types[0, 0], subjects.words))
+                seen.append(found.volumes())
+        means = {kind: _mean([_mean(one.values()) for one in of]) for kind, of in scores.items()}
+        by_type = {
+            str(t): round(_mean([one[t] for one in scores["T1"] if t in one]), 4)
+            for t in sorted({t for one in scores["T1"] for t in one})
+        }
+        return _mean(means.values()), {"volumes": usual(seen), "dice": means, "T1": by_type}
+
+
+def overlaps(types: Tensor, classes: Tensor, words: Vocabulary) -> dict[int, float]:
+    """Dice of every class that a map shows, the background left out.
+
+    Args:
+        types: (I, J, K), found.
+        classes: (I, J, K), true.
+        words: Of both; a type that belongs to a set counts as the set where only that is known.
+    """
+    shown = [n for n, members in enumerate(words.sets, start=words.count) if (classes == n).any()]
+    merged = torch.arange(words.count)
+    for n in shown:
+        merged[list(words.sets[n - words.count])] = n
+    found, true = merged[types.long()], classes
+    inside = {m for n in shown for m in words.sets[n - words.count]}
+    scores = dice(torch.where(torch.isin(true, torch.tensor([*inside])), 0, true), found)
+    return {n: score for n, score in scores.items() if n in shown or n < words.count}
+
+
+def _mean(values: Iterable[float]) -> float:
+    every = list(values)
+    return sum(every) / max(len(every), 1)
 
 
 def _drawn(who: Anatomy, subjects: Subjects, drawing: Drawing, generator: Generator) -> Sample:

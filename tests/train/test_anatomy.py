@@ -3,14 +3,15 @@ from dataclasses import replace
 import torch
 from heads import CODES, labels, subject
 
-from regcli.train.anatomy import anatomy, vocabulary
+from regcli.train.anatomy import anatomy
+from regcli.train.vocabulary import vocabulary
 
 
 def test_sides_share_types_and_what_is_outside_has_none():
     words = vocabulary(
         {2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28, 41, 42, 5, 507}
     )
-    types = dict(zip(words.codes, words.types, strict=True))
+    types = words.types
     assert words.count == 18
     assert types[2] == types[41] > 0
     assert types[4] == types[5] > 0
@@ -20,7 +21,7 @@ def test_sides_share_types_and_what_is_outside_has_none():
 def test_codes_that_are_not_freesurfers_have_a_type_each():
     words = vocabulary([3, 1, 2])
     assert words.codes == (0, 1, 2, 3)
-    assert words.types == (0, 1, 2, 3)
+    assert words.classes == (0, 1, 2, 3)
 
 
 def test_an_anatomy_is_cut_to_what_it_shows_and_stays_where_it_was():

@@ -149,7 +149,7 @@ class Sums(Task[torch.Tensor, nn.Linear]):
     name = "sums"
     steps = 3
 
-    def draw(self, generator):
+    def draw(self, generator, step):
         return torch.rand(1, generator=generator)
 
     def losses(self, net, sample, done):

@@ -10,7 +10,6 @@ from saved import Saved
 from regcli.models.iterative import step_network
 from regcli.models.learned import march
 from regcli.registry import LEARNERS, build
-from regcli.train.anatomy import vocabulary
 from regcli.train.equilibria import Equilibria
 from regcli.train.learners import Equilibrium, Unrolled
 from regcli.train.losses import fold_loss, map_loss
@@ -19,6 +18,7 @@ from regcli.train.scenes import Scenes
 from regcli.train.subjects import Subjects
 from regcli.train.synth import generator_of
 from regcli.train.unrolled import Unrolling
+from regcli.train.vocabulary import vocabulary
 
 WORDS = vocabulary(CODES)
 PLAN = TrainPlan(model="deq", shape=(17, 17, 17), adjoint="phantom:steps=2,rate=1", steps=20)
@@ -55,7 +55,7 @@ def learn(todo, own, sample):
 def test_gradients_reach_every_weight(adjoint, levels):
     plan = replace(PLAN, adjoint=adjoint)
     todo, own = task(replace(SMALL, levels=levels), plan), net("update")
-    learn(todo, own, todo.draw(generator_of(0, 0)))
+    learn(todo, own, todo.draw(generator_of(0, 0), 0))
     for name, weight in own.named_parameters():
         assert weight.grad is not None, name
         assert bool(weight.grad.isfinite().all()), name
@@ -64,7 +64,7 @@ def test_gradients_reach_every_weight(adjoint, levels):
 
 def test_the_parts_are_those_of_the_states_and_of_the_slopes():
     todo, own = task(replace(SMALL, states=3, steps=8)), net()
-    sample = todo.draw(generator_of(0, 0))
+    sample = todo.draw(generator_of(0, 0), 0)
     parts = [float(part.detach()) for part in todo.losses(own, sample, 0.0)]
     assert len(parts) == 6  # three states on the way, the last, slopes along two directions
     (view,) = todo.scenes.views(sample, 1, own.multiple)
@@ -79,11 +79,11 @@ def test_the_parts_are_those_of_the_states_and_of_the_slopes():
 def test_no_slopes_and_no_states_leave_one_part():
     recipe = replace(SMALL, states=0, jacobian=0.0)
     todo = task(recipe)
-    assert len(list(todo.losses(net(), todo.draw(generator_of(0, 0)), 0.0))) == 1
+    assert len(list(todo.losses(net(), todo.draw(generator_of(0, 0), 0), 0.0))) == 1
 
 
 def test_what_folds_costs_what_the_recipe_says():
-    scene = task().draw(generator_of(0, 0))
+    scene = task().draw(generator_of(0, 0), 0)
     (view,) = task().scenes.views(scene, 1, net().multiple)
     calm, folded = view.start, 3 * torch.randn(view.start.shape, generator=generator_of(0, 1))
     for u, price in ((calm, 0.0), (folded, 2 * float(fold_loss(folded)))):
@@ -97,13 +97,13 @@ def test_what_folds_costs_what_the_recipe_says():
 
 def test_the_same_generator_gives_the_same_loss():
     todo = task()
-    values = [learn(todo, net(), todo.draw(generator_of(0, step))) for step in (5, 5, 6)]
+    values = [learn(todo, net(), todo.draw(generator_of(0, step), 0)) for step in (5, 5, 6)]
     assert values[0] == values[1] != values[2]
 
 
 def saved(recipe, sample=None):
     todo, own = task(recipe), net("update")
-    sample = todo.draw(generator_of(0, 0))
+    sample = todo.draw(generator_of(0, 0), 0)
     with Saved(*own.parameters()) as counted:
         learn(todo, own, sample)
     assert counted.now == 0
@@ -121,7 +121,7 @@ def test_memory_does_not_grow_with_the_steps_unless_they_are_unrolled():
 
 def test_a_few_steps_of_training_lower_the_loss():
     todo, own = task(replace(SMALL, jacobian=0.01)), net()
-    sample = todo.draw(generator_of(0, 1))
+    sample = todo.draw(generator_of(0, 1), 0)
     optimizer = torch.optim.Adam(own.parameters(), lr=3e-3)
     before = learn(todo, own, sample)
     for _ in range(10):
@@ -133,7 +133,7 @@ def test_a_few_steps_of_training_lower_the_loss():
 def test_a_penalty_on_slopes_stops_a_map_from_expanding():
     todo, own = task(replace(SMALL, steps=2, states=0, jacobian=5.0)), net("update")
     own.head.weight.data *= 2e4  # it says something, whatever
-    sample = todo.draw(generator_of(0, 1))
+    sample = todo.draw(generator_of(0, 1), 0)
     optimizer = torch.optim.Adam(own.parameters(), lr=1e-3)
 
     def slopes():
@@ -149,7 +149,7 @@ def test_a_penalty_on_slopes_stops_a_map_from_expanding():
 
 def test_a_penalty_on_slopes_leaves_steps_that_come_nearer_alone():
     todo, own = task(replace(SMALL, steps=2, states=0, jacobian=5.0)), net()
-    _, *slopes = todo.losses(own, todo.draw(generator_of(0, 1)), 0.0)
+    _, *slopes = todo.losses(own, todo.draw(generator_of(0, 1), 0), 0.0)
     assert [float(part.detach()) for part in slopes] == [0.0, 0.0]
 
 
@@ -158,7 +158,7 @@ def test_baselines_learn_from_all_their_steps(name):
 
     recipe = build(LEARNERS, name)
     todo, own = task(recipe), net(recipe.network)
-    sample = todo.draw(generator_of(0, 0))
+    sample = todo.draw(generator_of(0, 0), 0)
     assert len(list(todo.losses(own, sample, 0.0))) == 1
     learn(todo, own, sample)
     gradients = [p.grad for p in own.parameters()]
@@ -171,7 +171,7 @@ def test_baselines_learn_from_all_their_steps(name):
 def test_later_steps_count_more_where_that_is_asked_for():
     recipe = Unrolled(network="riir", levels=1, steps=6, rising=10.0)
     todo, own = task(recipe), net("riir").eval()
-    sample = todo.draw(generator_of(0, 0))
+    sample = todo.draw(generator_of(0, 0), 0)
     (loss,) = (float(part.detach()) for part in todo.losses(own, sample, 0.0))
     (view,) = todo.scenes.views(sample, 1, own.multiple)
     with torch.no_grad():

@@ -14,7 +14,6 @@ from regcli.errors import RegcliError
 from regcli.models.weights import network
 from regcli.nets.base import FeatureNet
 from regcli.train import loop
-from regcli.train.anatomy import vocabulary
 from regcli.train.loop import Watch, learning_rate, train
 from regcli.train.plan import TrainPlan
 from regcli.train.state import read_facts, write_tensors
@@ -22,6 +21,7 @@ from regcli.train.subjects import Subjects
 from regcli.train.synth import generator_of
 from regcli.train.task import Task
 from regcli.train.types import Types
+from regcli.train.vocabulary import vocabulary
 
 PLAN = TrainPlan(rise=2, shape=(17, 17, 17), validate_every=2, warm_rate=1e-3)
 FACTS = {"channels": 5, "network": "unet"}
@@ -34,15 +34,16 @@ class Darkness(Task[torch.Tensor, FeatureNet]):
     name: ClassVar[str] = "darkness"
     steps: int = 4
     rate: float = 1e-3
+    plan: TrainPlan = PLAN
 
-    def draw(self, generator):
+    def draw(self, generator, step):
         return torch.rand(1, 1, 17, 17, 17, generator=generator)
 
     def losses(self, net, image, done):
         yield net(image, image > 0.1)[-1].square().mean()
 
     def validate(self, net) -> tuple[float, dict[str, Any]]:
-        return -sum(map(float, self.losses(net, self.draw(generator_of(0, 0)), 0.0))), {}
+        return -sum(map(float, self.losses(net, self.draw(generator_of(0, 0), 0), 0.0))), {}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def run_tasks(todo, run, plan=PLAN, steps=None):
         lines.append,
         lambda task, share: None,
     )
-    facts = FACTS | {"channels": 1 + max(todo[0].subjects.words.types)}
+    facts = FACTS | {"channels": todo[0].subjects.words.count}
     train(todo, lambda: network("unet", facts["channels"]), facts, plan, run, watch)
     return lines
 
@@ -155,13 +156,18 @@ def test_the_loss_falls(subjects, tmp_path, monkeypatch):
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
 
 
-def test_the_rate_rises_then_falls_to_nothing():
-    task = Darkness(steps=1000, rate=1.0)
-    rates = [learning_rate(task, 100, step) for step in range(task.steps)]
-    assert rates[0] == pytest.approx(0.01, rel=1e-3)
-    assert max(rates) == pytest.approx(1, abs=0.05)
-    assert 90 < rates.index(max(rates)) < 110
-    assert rates[-1] < 1e-4
+def test_the_rate_rises_stays_and_falls_to_nothing():
+    task, plan = Darkness(steps=1000, rate=2.0), TrainPlan(rise=100, cool=250)
+    rates = [learning_rate(task, plan, step) for step in range(task.steps)]
+    assert rates[0] == pytest.approx(0.02)
+    assert set(rates[99:751]) == {2.0}
+    assert rates[875] == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(2 / 250)
+
+
+def test_a_task_that_is_shorter_than_the_fall_falls_from_the_beginning():
+    task, plan = Darkness(steps=10, rate=1.0), TrainPlan(rise=1, cool=2000)
+    assert [learning_rate(task, plan, step) for step in (0, 5, 9)] == pytest.approx([1, 0.5, 0.1])
 
 
 @pytest.mark.parametrize("harm", ["deleted", "damaged", "another's", "the state"])

@@ -106,3 +106,52 @@ def test_folds_cost_and_volume_does_not():
     u = torch.zeros(1, 3, n, n, n)
     u[:, 0] = -1.5 * torch.arange(float(n)).view(-1, 1, 1)  # phi turns the axis round
     assert float(fold_loss(u)) == pytest.approx(0.7, abs=1e-5)
+
+
+def mixed(scores=None):
+    """Two types of grey, of which one map tells only that it is one of them."""
+    types = torch.zeros(1, 1, 9, 9, 9, dtype=torch.int64)
+    types[..., 2:5, :, :], types[..., 5:8, :, :] = 2, 3
+    coarse = torch.where(types > 0, 4, 0)
+    scores = levels(types, 4, 0.0) if scores is None else scores
+    return types, coarse, scores
+
+
+def test_a_set_of_types_is_learned_by_the_sum_of_their_probabilities():
+    types, coarse, scores = mixed()
+    for level, step in zip(scores, (4, 2, 1), strict=True):
+        grey = (types[:, 0, ::step, ::step, ::step] > 0).float()
+        level[:, 0], level[:, 1] = 50 * (1 - grey), -50
+        level[:, 2], level[:, 3] = 50 * grey, 50 * grey - 3  # never mind which of the two
+    assert float(segmentation_loss(scores, coarse, [(2, 3)])) < 1e-6
+    assert float(segmentation_loss(scores, types, [(2, 3)])) > 0.1
+
+
+def test_types_of_a_set_have_no_slope_where_just_the_set_is_known():
+    """Moving probability from one to the other changes nothing."""
+    _, coarse, scores = mixed()
+    scores = [level.requires_grad_() for level in scores]
+    segmentation_loss(scores, coarse, [(2, 3)]).backward()
+    for level in scores:
+        torch.testing.assert_close(level.grad[:, 2], level.grad[:, 3])
+        assert float(level.grad[:, 2].abs().max()) > 0
+
+
+def test_gradients_of_sets_are_right():
+    torch.manual_seed(0)
+    _, coarse, _ = mixed()
+    scores = [torch.randn(1, 4, n, n, n, dtype=torch.float64) for n in (3, 5, 9)]
+    for level in scores:
+        level.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda *s: segmentation_loss(list(s), coarse, [(2, 3)]), scores, fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("finest", [(0, 0, 0), (1, 0, 1), (1, 1, 1)])
+def test_every_second_voxel_of_the_finest_level_is_judged_by_its_own_type(finest):
+    types, _, _ = mixed()
+    scores = levels(types, 4, 50.0)
+    i, j, k = finest
+    picked = [*scores[:2], scores[2][..., i::2, j::2, k::2]]
+    assert float(segmentation_loss(picked, types, (), finest)) < 1e-6

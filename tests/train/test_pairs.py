@@ -7,11 +7,12 @@ from heads import CODES, labels, subject
 from regcli.models.prepare import prepare
 from regcli.models.weights import network
 from regcli.train import pairs
-from regcli.train.anatomy import photographed, vocabulary
+from regcli.train.anatomy import photographed
 from regcli.train.pairs import Pairs
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
 from regcli.train.synth import generator_of
+from regcli.train.vocabulary import vocabulary
 
 PLAN = TrainPlan(shape=(17, 17, 17))
 WORDS = vocabulary(CODES)
@@ -29,7 +30,7 @@ def net(channels=WORDS.count):
 
 
 def loss_of(whole, own, generator, done):
-    return whole.loss(own, whole.draw(generator), done)
+    return whole.loss(own, whole.draw(generator, 0), done)
 
 
 def photo(size, points=None, known=True):
@@ -62,7 +63,7 @@ def test_a_step_against_the_gradient_lowers_the_misfit_as_predicted(monkeypatch)
     Some pairs of such small balls jump to another optimum at the slightest step: the middle one
     of nine must not. How exact gradients are is tested in tests/solve/test_adjoint.py.
     """
-    monkeypatch.setattr(pairs, "segmentation_loss", lambda scores, types: 0 * scores[0].sum())
+    monkeypatch.setattr(pairs, "segmentation_loss", lambda scores, types, sets: 0 * scores[0].sum())
     whole = task(replace(PLAN, gains=(3.0, 3.0, 3.0)))
     ratios = []
     for step in range(9):
@@ -106,7 +107,7 @@ def test_validation_registers_and_scores_overlap():
     own = net().eval()
     with torch.no_grad():
         score, facts = task(replace(PLAN, spacing_mm=1.0)).validate(own)
-    assert 0.8 < score < 1  # .59 before the registration
+    assert 0.77 < score < 1  # .60 before the registration
     assert len(facts["volumes"]["means"]) == WORDS.count - 1
 
 
@@ -115,7 +116,7 @@ def test_pairs_that_belong_together_are_drawn_together(monkeypatch):
     whole = task(people=people, training_pairs=((2, 0),))
     drawn = []
     monkeypatch.setattr(Pairs, "_draw_one", lambda self, of, generator: drawn.append(of))
-    whole.draw(generator_of(0, 0))
+    whole.draw(generator_of(0, 0), 0)
     assert drawn == [people[2], people[0]]
 
 

@@ -1,9 +1,9 @@
 from heads import CODES
 
-from regcli.train.anatomy import vocabulary
 from regcli.train.drawing import Drawing
 from regcli.train.scanner import contrast
 from regcli.train.synth import generator_of
+from regcli.train.vocabulary import vocabulary
 
 WORDS = vocabulary(CODES)
 

@@ -5,11 +5,11 @@ import torch
 from heads import CODES, subject
 
 from regcli.models.weights import network
-from regcli.train.anatomy import vocabulary
 from regcli.train.pairs import Pairs
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
 from regcli.train.types import Types
+from regcli.train.vocabulary import vocabulary
 
 WORDS = vocabulary(CODES)
 PLAN = TrainPlan(shape=(17, 17, 17), spacing_mm=1.0)
