@@ -111,7 +111,12 @@ def train(
     ] = None,
     cool: Annotated[
         int | None,
-        option("Steps in which the rate falls to 0 at the end; default 2000.", "N", panel=_HOW),
+        option(
+            "Steps in which the rate falls to 0 at the end; default 2000.",
+            "N",
+            panel=_HOW,
+            least=1,
+        ),
     ] = None,
     seed: Annotated[
         int | None, option("Of everything random; default 0.", "N", panel=_HOW, least=0)

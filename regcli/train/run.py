@@ -210,6 +210,7 @@ def _check(job: TrainJob) -> None:
             f"--spacing {plan.spacing_mm:g} is not between {FINEST_MM:g} and {COARSEST_MM:g} mm.",
             "2 is normal for a brain.",
         )
+    _check_numbers(plan)
     _study(plan).check(plan)
     if job.run.exists() and not job.run.is_dir():
         raise OutputError(f"{job.run} is not a folder.", "Name another one with -o.")
@@ -228,6 +229,21 @@ def _check(job: TrainJob) -> None:
             f"{job.run / LAST} is missing; beginning again would overwrite {BEST}.",
             f"Put it back, or take {BEST} elsewhere to begin again.",
         )
+
+
+def _check_numbers(plan: TrainPlan) -> None:
+    """Refuse what the command line would not let through, but a recipe may say."""
+    for name in ("rise", "cool", "validate_every"):
+        if getattr(plan, name) < 1:
+            raise RecipeError(f"{name} = {getattr(plan, name)} steps.", "Give 1 or more.")
+    if not 0 <= plan.average < 1:
+        raise RecipeError(f"average = {plan.average:g} is not below 1.", "0.999 is normal.")
+    if plan.precision not in ("auto", "fp32", "bf16"):
+        raise RecipeError(
+            f"precision = '{plan.precision}' does not exist.", "Choose from auto, fp32, bf16."
+        )
+    if any(min(changes.get("shape", (1,))) < 1 for _, changes in plan.stages):
+        raise RecipeError("A stage has a shape of no voxels.", "Write it like [65, 81, 65].")
 
 
 def _study(plan: TrainPlan) -> Study:

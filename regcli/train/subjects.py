@@ -1,6 +1,6 @@
 """Subjects: whom to learn from and whom to be tested on, read from files once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,6 +18,7 @@ from regcli.models.prepare import prepare
 from regcli.train.anatomy import Anatomy, anatomy, photographed
 from regcli.train.vocabulary import MOST_CODES, Vocabulary, Words, vocabulary
 
+_COUNTED = 1 << 16  # codes below are counted, which takes a fifth of sorting all voxels
 _MARGIN = 0.07  # of a brain's size, on each side of it: what is drawn is moved and scaled
 
 
@@ -108,9 +109,14 @@ def read_subjects(
     for n, (case, _) in enumerate(cases):
         labels.append(None if case.labels is None else read_image(case.labels, labels=True).image)
         progress(0.5 * (n + 1) / len(cases))
-    known = vocabulary(_codes(labels) | {source.fill for source in sources}, words)
+    shown = [_codes(map_) for map_ in labels]
+    _check_codes(every := set().union(*shown))
+    known = vocabulary(every | {source.fill for source in sources}, words)
+    brain = {code for code, inside in zip(known.codes, known.inside, strict=True) if inside}
     anatomies = []
     for n, ((case, source), map_) in enumerate(zip(cases, labels, strict=True)):
+        if map_ is not None and not shown[n] & brain:
+            raise InputError(f"{case.labels} labels nothing of a brain.", "Leave the case out.")
         anatomies.append(_anatomy(case, map_, known, source))
         labels[n] = None
         progress(0.5 + 0.5 * (n + 1) / len(cases))
@@ -151,8 +157,17 @@ def _corresponding(cohort: Cohort, anatomies: dict[str, Anatomy]) -> None:
             )
 
 
-def _codes(labels: Iterable[Image | None]) -> set[int]:
-    codes = {int(c) for map_ in labels if map_ is not None for c in map_.data.unique()}
+def _codes(labels: Image | None) -> set[int]:
+    """The codes of a label map; none without one."""
+    if labels is None:
+        return set()
+    least, most = (int(v) for v in labels.data.aminmax())
+    if least < 0 or most >= _COUNTED:
+        return set(labels.data.unique().tolist())
+    return set(labels.data.flatten().int().bincount().nonzero().flatten().tolist())
+
+
+def _check_codes(codes: set[int]) -> None:
     if len(codes) > MOST_CODES:
         raise InputError(
             f"The label maps hold {len(codes)} different codes; {MOST_CODES} is the limit.",
@@ -162,17 +177,9 @@ def _codes(labels: Iterable[Image | None]) -> set[int]:
         raise InputError(
             f"The label maps hold the code {min(codes)}.", "Use codes from 0, the background, up."
         )
-    return codes
-
-
-def _shows_brain(labels: Image, words: Vocabulary) -> bool:
-    codes = set(labels.data.unique().tolist())
-    return any(words.inside[place] for place, code in enumerate(words.codes) if code in codes)
 
 
 def _anatomy(case: Case, labels: Image | None, words: Vocabulary, source: Source) -> Anatomy:
-    if labels is not None and not _shows_brain(labels, words):
-        raise InputError(f"{case.labels} labels nothing of a brain.", "Leave the case out.")
     if source.synth:
         assert labels is not None
         return anatomy(labels, words, source.fill)

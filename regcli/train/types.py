@@ -25,9 +25,10 @@ from regcli.train.task import Task
 from regcli.train.vocabulary import Vocabulary
 
 _IMAGES = 2  # of each validation subject, and of each kind
+_KNOWN = 0.8  # of the Dice of the best: images that score less are strange to a network
 VALIDATION = 1 << 20  # steps from here on draw what is validated: no training step sees it
 # T1 of usual resolution: two subjects' of these are registered more than all else
-_CLEAN = {"contrasts": (1.0, 0.0, 0.0, 0.0), "random_contrast": 0.0, "thick": 0.0}
+CLEAN = {"contrasts": (1.0, 0.0, 0.0, 0.0), "random_contrast": 0.0, "thick": 0.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +92,14 @@ class Types(Task[Lesson, FeatureNet]):
         """See Task: mean Dice of the types, and `models.trust.Volumes` of what was found.
 
         Half of the images are clean T1; both means, and the Dice of every type in T1, are facts.
+        Usual volumes are those in images that the network knows: with what it finds in others,
+        they would have so wide a spread that any image would suit it.
         """
         subjects = self.subjects
         # whole anatomies, whatever was trained on: theirs are the usual volumes
         plan = self.plan.holding(subjects.whole_mm)
         every = replace(plan.drawing, cut=0.0)
-        clean = replace(every, **_CLEAN)
+        clean = replace(every, **CLEAN)
         mm = torch.diag(torch.tensor([*[plan.spacing_mm] * 3, 1.0], dtype=torch.float64))
         scores: dict[str, list[dict[int, float]]] = {"T1": [], "all": []}
         seen = []
@@ -108,13 +111,16 @@ class Types(Task[Lesson, FeatureNet]):
                 found = describe(net, image, plan.gains)
                 types = found.levels[-1][0].argmax(dim=0).cpu()
                 scores[kind].append(overlaps(types, sample.types[0, 0], subjects.words))
-                seen.append(found.volumes())
+                seen.append((_mean(scores[kind][-1].values()), found.volumes()))
         means = {kind: _mean([_mean(one.values()) for one in of]) for kind, of in scores.items()}
         by_type = {
             str(t): round(_mean([one[t] for one in scores["T1"] if t in one]), 4)
             for t in sorted({t for one in scores["T1"] for t in one})
         }
-        return _mean(means.values()), {"volumes": usual(seen), "dice": means, "T1": by_type}
+        seen.sort(key=lambda one: -one[0])
+        known = [volumes for score, volumes in seen if score >= _KNOWN * seen[0][0]]
+        known = known if len(known) > 2 else [volumes for _, volumes in seen]
+        return _mean(means.values()), {"volumes": usual(known), "dice": means, "T1": by_type}
 
 
 def overlaps(types: Tensor, classes: Tensor, words: Vocabulary) -> dict[int, float]:

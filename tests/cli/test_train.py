@@ -366,9 +366,7 @@ def by_recipe(data, out, *more):
     return ("train", data, "--recipe", data / "recipe.toml", "-o", out, *more, *FAST)
 
 
-def test_a_recipe_joins_collections_and_a_copy_of_a_run_without_end_is_finished(
-    run, collections, tmp_path
-):
+def test_a_recipe_joins_collections_and_a_copy_of_a_run_is_finished(run, collections, tmp_path):
     out, done = tmp_path / "run", tmp_path / "done"
     short = ("--warm-steps", 3)
     assert run(*by_recipe(collections, out, *short)).code == 0
@@ -410,6 +408,11 @@ def test_options_that_a_recipe_leaves_no_room_for_are_refused(
         ("other = [510]", "", 3, "510"),
         ("back = [1011]", "back = [1011]\nnose = [9]", 3, "'nose'"),
         ('folder = "brains/labels"', 'folder = "brains"\nshade = 1', 2, "'shade'"),
+        ("cool = 2", "cool = 0", 2, "cool"),
+        ("cool = 2", 'precision = "fp16"', 2, "fp16"),
+        ("cool = 2", "average = 1.0", 2, "average"),
+        ("until = 2", "until = 2\nshape = [0, 0, 0]", 2, "shape"),
+        ("until = 2", "until = 2\nshape = [18, 17, 17]", 2, "18x17x17"),
         ('folder = "brains/labels"', 'folder = "absent"', 3, "absent"),
         ('validation = ["s2", "s3"]', 'validation = ["s7"]', 3, "s7"),
     ],

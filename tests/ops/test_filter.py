@@ -15,7 +15,7 @@ def volume(shape):
 
 def gaussian_taps(image, sigma):
     return [
-        ops._gaussian_taps(s if n > 1 else 0.0) for s, n in zip(sigma, image.shape[2:], strict=True)
+        ops.gaussian_taps(s if n > 1 else 0.0) for s, n in zip(sigma, image.shape[2:], strict=True)
     ]
 
 
