@@ -20,7 +20,7 @@ from regcli.models.registration import Watch, region
 from regcli.models.weights import Learned
 from regcli.recipe import RegisterRecipe
 from regcli.registry import LINEAR
-from regcli.stages import Found, free_axes, metrics, on_grid
+from regcli.stages import Found, comparison, free_axes, on_grid
 from regcli.transforms.geodesic import Geodesic
 from regcli.transforms.unfold import unfolded
 
@@ -137,11 +137,18 @@ def by_forces(
         y, _, traces = registration.run(inner, moving, affine, watch, pair, given.prompts)
         found.affine = affine @ y
     else:
-        found.metrics, similarities = metrics(where.fixed, moving, recipe, affine, notes)
-        smoothness = 1.0 if network is None or pair is None else network.smoothness
+        compared = comparison(where.fixed, moving, recipe, affine, notes)
+        found.metrics, share = compared.specs, 0.0
+        if network is not None and pair is not None:
+            share = 1.0 if recipe.model == "dio" else compared.feature_share
+            if share == 0:
+                pair = _without_features(network, notes, found)
+        smoothness = 1.0 if network is None else 1 + share * (network.smoothness - 1)
         rigidity = given.rigidity_on(where.file, where.fixed.data.device)
         axes = free_axes(recipe, where.file)
-        registration = deformable(recipe, similarities, where.fixed, smoothness, rigidity, axes)
+        registration = deformable(
+            recipe, compared.similarities, where.fixed, smoothness, rigidity, axes, share
+        )
         registration = replace(registration, wary=given.aligned)
         y, space, traces = registration.run(inner, moving, affine, watch, pair, given.prompts)
         if isinstance(registration.transform, Geodesic):
@@ -153,3 +160,14 @@ def by_forces(
         found.displacement = where.displacement(y)
     found.traces += traces
     found.seconds["solve"] = time.monotonic() - clock
+
+
+def _without_features(network: Learned, notes: list[str], found: Found) -> None:
+    """Note that the weights serve no purpose where the metric is sure."""
+    notes.append(
+        f"Features of the weights {network.name} left out: mind matches these images closely, and "
+        "is more exact alone."
+    )
+    found.weights = None
+    if found.trust is not None:
+        found.trust = replace(found.trust, used=False)

@@ -6,7 +6,7 @@ from torch import Tensor
 from regcli.energy.regularizers import Diffusion
 from regcli.given import Given
 from regcli.image import Space
-from regcli.models.contrast import SAME_CONTRAST, local_correlation
+from regcli.models.contrast import measure
 from regcli.models.equilibrium import EquilibriumRegistration, FixedSteps
 from regcli.models.force import GaussNewtonForce
 from regcli.models.iterative import Iterative
@@ -64,13 +64,13 @@ def follow(
     network.net.to(fixed.data.device)
     y, space, traces = registration.run(fixed, moving, affine, watch)
     found.traces += traces
-    rho = local_correlation(fixed, moving, affine)
-    if rho <= SAME_CONTRAST:
+    contrast = measure(fixed, moving, affine)
+    if not contrast.same:
         found.warnings.append(
-            f"The mean local correlation is {rho:.2f} after the linear stage: different contrasts, "
-            "which networks of steps do not know. Consider --model dio."
+            f"A mean local correlation of {contrast.correlation:.2f} inside the images means "
+            "different contrasts, which networks of steps do not know. Consider --model dio."
         )
-    found.metrics = SAME if rho > SAME_CONTRAST else CROSS
+    found.metrics = SAME if contrast.same else CROSS
     found.weights = (network.name, network.sha256)
     notes.append(f"Model deq, weights {network.name}: {_steps_in_words(network, traces)}.")
     cut = traces[-1].solution.stopped == "time"

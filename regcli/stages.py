@@ -11,7 +11,7 @@ from regcli.energy.information import MI
 from regcli.errors import InputError
 from regcli.given import Given
 from regcli.image import Space, rearrange
-from regcli.models.contrast import SAME_CONTRAST, local_correlation
+from regcli.models.contrast import SAME_CONTRAST, measure
 from regcli.models.equilibrium import Diagnosis
 from regcli.models.halfway import mean_affine
 from regcli.models.linear import align, start
@@ -27,6 +27,24 @@ from regcli.warp import Warp
 # the best of four weights about 0.62. MI and the defaults of lncc have changed since.
 SAME = ("lncc", "mind:weight=0.3")
 CROSS = ("mind",)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared where images deform.
+
+    Attributes:
+        specs: Of the metrics.
+        feature_share: Of their usual weight, that learned features should have beside them.
+    """
+
+    specs: tuple[str, ...]
+    feature_share: float = 1.0
+
+    @property
+    def similarities(self) -> tuple[Similarity, ...]:
+        """What the specs stand for."""
+        return tuple(build(SIMILARITIES, spec) for spec in self.specs)
 
 
 @dataclass(eq=False)
@@ -111,10 +129,10 @@ def both_ways(
     return mean_affine(there, back, fixed.space, better)
 
 
-def metrics(
+def comparison(
     fixed: Prepared, moving: Prepared, recipe: RegisterRecipe, affine: Tensor, notes: list[str]
-) -> tuple[tuple[str, ...], tuple[Similarity, ...]]:
-    """What is compared where images deform: specs, and what they stand for.
+) -> Comparison:
+    """What is compared where images deform.
 
     Args:
         fixed: Image.
@@ -123,16 +141,17 @@ def metrics(
         affine: (4, 4) fixed world to moving world.
         notes: Takes the decision.
     """
-    specs = recipe.metric
-    if specs == ("auto",):
-        rho = local_correlation(fixed, moving, affine)
-        specs = SAME if rho > SAME_CONTRAST else CROSS
-        kind = "the same contrast" if specs == SAME else "different contrasts"
-        notes.append(
-            f"Metric {' + '.join(specs)}: mean local correlation {rho:.2f} before deforming "
-            f"means {kind} (limit {SAME_CONTRAST:g})."
-        )
-    return specs, tuple(build(SIMILARITIES, spec) for spec in specs)
+    if recipe.metric != ("auto",):
+        return Comparison(recipe.metric)
+    contrast = measure(fixed, moving, affine)
+    specs = SAME if contrast.same else CROSS
+    kind = "the same contrast" if contrast.same else "different contrasts"
+    notes.append(
+        f"Metric {' + '.join(specs)}: once aligned by mind, the images have a mean local "
+        f"correlation of {contrast.correlation:.2f} inside, which means {kind} (limit "
+        f"{SAME_CONTRAST:g})."
+    )
+    return Comparison(specs, 1.0 if contrast.same else contrast.doubt)
 
 
 def free_axes(recipe: RegisterRecipe, space: Space) -> tuple[bool, bool, bool]:

@@ -37,6 +37,7 @@ def deformable(
     smoothness: float = 1.0,
     rigidity: Prepared | None = None,
     axes: tuple[bool, bool, bool] = (True, True, True),
+    feature_share: float = 1.0,
 ) -> Registration:
     """The deformable stage; learned features, if the pair has any, are added to what is compared.
 
@@ -47,6 +48,7 @@ def deformable(
         smoothness: Factor of the regularizers, besides the recipe's: of learned features.
         rigidity: A further one at every point of the fixed space.
         axes: Of the fixed grid, along which displacements may be.
+        feature_share: Of the usual weight of learned features.
     """
     factors = recipe.levels or automatic_levels(fixed, len(recipe.iterations))
     usual, tol = _PATIENT.get(recipe.family, (_STEPS, _TOL))
@@ -63,7 +65,7 @@ def deformable(
     force = GaussNewtonForce(
         similarities,
         tuple(build(REGULARIZERS, spec) for spec in recipe.regularizer),
-        _BESIDE_LNCC if any(isinstance(s, LNCC) for s in similarities) else 1.0,
+        feature_share * (_BESIDE_LNCC if any(isinstance(s, LNCC) for s in similarities) else 1.0),
         recipe.smoothness * smoothness,
         rigidity,
         axes,
