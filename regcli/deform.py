@@ -138,7 +138,7 @@ def by_forces(
         found.affine = affine @ y
     else:
         compared = comparison(where.fixed, moving, recipe, affine, notes)
-        found.metrics, share = compared.specs, 0.0
+        found.metrics, found.contrast, share = compared.specs, compared.contrast, 0.0
         if network is not None and pair is not None:
             share = 1.0 if recipe.model == "dio" else compared.feature_share
             if share == 0:

@@ -70,7 +70,7 @@ def follow(
             f"A mean local correlation of {contrast.correlation:.2f} inside the images means "
             "different contrasts, which networks of steps do not know. Consider --model dio."
         )
-    found.metrics = SAME if contrast.same else CROSS
+    found.metrics, found.contrast = SAME if contrast.same else CROSS, contrast
     found.weights = (network.name, network.sha256)
     notes.append(f"Model deq, weights {network.name}: {_steps_in_words(network, traces)}.")
     cut = traces[-1].solution.stopped == "time"

@@ -15,6 +15,7 @@ from regcli.given import Given, carried
 from regcli.image import Image, Space
 from regcli.io.nifti import read_image
 from regcli.machine import choose_device, settings
+from regcli.models.contrast import Contrast
 from regcli.models.equilibrium import Diagnosis
 from regcli.models.prepare import prepare, robust_range
 from regcli.models.presets import check_symmetric, is_symmetric
@@ -48,6 +49,7 @@ class Result:
         seconds: Per part.
         trust: How far the images suit weights of features; None if none were tried.
         diagnosis: Of the equilibrium, if that was asked for.
+        contrast: How the images compare inside, aligned by mind; None if it was not measured.
         notes: Decisions that were made, in words.
         warnings: What the user should look at.
         stopped: "time" if the time limit cut it short, else "done".
@@ -64,6 +66,7 @@ class Result:
     seconds: dict[str, float]
     trust: Trust | None = None
     diagnosis: Diagnosis | None = None
+    contrast: Contrast | None = None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stopped: str = "done"
@@ -140,6 +143,7 @@ def _register(
         seconds=found.seconds,
         trust=found.trust,
         diagnosis=found.diagnosis,
+        contrast=found.contrast,
         notes=notes,
         warnings=warnings,
         stopped="time" if timed_out else "done",

@@ -11,7 +11,7 @@ from regcli.energy.information import MI
 from regcli.errors import InputError
 from regcli.given import Given
 from regcli.image import Space, rearrange
-from regcli.models.contrast import SAME_CONTRAST, measure
+from regcli.models.contrast import SAME_CONTRAST, Contrast, measure
 from regcli.models.equilibrium import Diagnosis
 from regcli.models.halfway import mean_affine
 from regcli.models.linear import align, start
@@ -36,10 +36,12 @@ class Comparison:
     Attributes:
         specs: Of the metrics.
         feature_share: Of their usual weight, that learned features should have beside them.
+        contrast: How the images compare inside; None if it was not measured.
     """
 
     specs: tuple[str, ...]
     feature_share: float = 1.0
+    contrast: Contrast | None = None
 
     @property
     def similarities(self) -> tuple[Similarity, ...]:
@@ -60,6 +62,7 @@ class Found:
     weights: tuple[str, str] | None = None
     trust: Trust | None = None
     diagnosis: Diagnosis | None = None
+    contrast: Contrast | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -151,7 +154,7 @@ def comparison(
         f"correlation of {contrast.correlation:.2f} inside, which means {kind} (limit "
         f"{SAME_CONTRAST:g})."
     )
-    return Comparison(specs, 1.0 if contrast.same else contrast.doubt)
+    return Comparison(specs, 1.0 if contrast.same else contrast.doubt, contrast)
 
 
 def free_axes(recipe: RegisterRecipe, space: Space) -> tuple[bool, bool, bool]:

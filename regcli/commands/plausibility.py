@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regcli.check import Masks
 from regcli.image import Image
+from regcli.models.contrast import Contrast, measure, measure_by
 from regcli.models.handedness import Handedness, handedness
 from regcli.models.prepare import foreground, foreground_level, prepare
 from regcli.warp import Warp
@@ -77,6 +78,40 @@ def handedness_of(fixed: Image, moving: Image, affine: Tensor, masks: Masks) -> 
         for image, mask in ((fixed, masks.fixed), (moving, masks.moving))
     )
     return handedness(one, other, affine)
+
+
+def agreement(
+    fixed: Image, moving: Image, warp: Warp, contrast: Contrast | None, masks: Masks
+) -> dict[str, Any] | None:
+    """How measures that took no part in a deformation judge it, deep inside both images.
+
+    Args:
+        fixed: One channel.
+        moving: One channel.
+        warp: Fixed world to moving world.
+        contrast: How the images compare aligned by MIND, if that is known already.
+        masks: What counts.
+
+    Returns:
+        Of the images aligned by MIND, the local "correlation" and whether that makes them the
+        "same_contrast"; "mismatch" by MIND per voxel and mutual "information" in nats, each
+        "linear" and "after". None of a linear map, or if the images share no inside.
+    """
+    if warp.displacement is None:
+        return None
+    cpu = torch.device("cpu")
+    one, other = prepare(fixed, masks.fixed, cpu), prepare(moving, masks.moving, cpu)
+    stages = (Warp(warp.space, warp.affine), warp)
+    linear, after = (measure_by(stage, one, other) for stage in stages)
+    if min(linear.information, after.information) == 0:
+        return None
+    contrast = contrast or measure(one, other, warp.affine)
+    return {
+        "correlation": contrast.correlation,
+        "same_contrast": contrast.same,
+        "mismatch": {"linear": linear.mismatch, "after": after.mismatch},
+        "information": {"linear": linear.information, "after": after.information},
+    }
 
 
 def _counting(masks: Masks, moving: Image, warp: Warp) -> Tensor | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 import regcli
 from regcli.commands.inputs import Inputs
 from regcli.commands.job import Job
-from regcli.commands.plausibility import alignment, foregrounds, handedness_of
+from regcli.commands.plausibility import agreement, alignment, foregrounds, handedness_of
 from regcli.errors import InputError, OutputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.evaluate.report import labels_report, points_report, similarity_report
@@ -76,6 +76,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "similarity": similarity,
         "alignment": alignment(result.warp.affine),
         "foreground": foregrounds(fixed, moving, result.moved, result.warp, inputs.masks),
+        "agreement": agreement(fixed, moving, result.warp, result.contrast, inputs.masks),
         "handedness": vars(handedness_of(fixed, moving, result.warp.affine, inputs.masks)),
         "trust": None if result.trust is None else vars(result.trust),
         "jacobian": None if u is None else jacobian_summary(u, fixed.space, mask),

@@ -20,6 +20,10 @@ _COUNTED = 10.0  # per cent of the foreground: less decides nothing about the re
 _TURN = 30.0  # degrees: more than heads are tilted in scanners
 _SCALES = (0.7, 1.4)  # children's and large adults' brains lie between
 _MIRRORED = 0.005  # by how much a mirrored pair must be more alike; of ties, one is always ahead
+_ONE_CONTRAST = ("ssd", "ncc", "lncc")  # metrics that know no other
+# Share by which another measure may get worse: interpolation alone changes a per cent or two. Right
+# maps of real pairs gained 15 % at least by both; lncc across T1 and T2 lost half and doubled it.
+_CONTRADICTED = 0.05
 _SDLOGJ = 1.0  # of brains .4 to .7
 _ROUND_TRIP = 0.3  # voxels
 _RESIDUAL, _FALLING = 0.02, 0.01  # of a further step; of energy, by each of the last steps
@@ -37,6 +41,7 @@ def verdict(report: dict[str, Any], *, foldless: bool) -> dict[str, Any]:
         *_useless(report),
         *_mismatched(report),
         *_misplaced(report),
+        *_contradicted(report),
         *_unfinished(report),
         *_distorted(report, foldless=foldless),
     ]
@@ -120,6 +125,27 @@ def _misplaced(report: dict[str, Any]) -> Iterator[str]:
         yield f"One image was scaled by {odd:.2f}: are the voxel sizes right?"
     if hands["mirrored"] > hands["as_is"] + _MIRRORED:
         yield "The images would be more alike with one mirrored: are left and right right?"
+
+
+def _contradicted(report: dict[str, Any]) -> Iterator[str]:
+    """Measures inside the images that disagree with the metric that found the map."""
+    inside = report.get("agreement")
+    if inside is None:
+        return
+    names = [spec.partition(":")[0] for spec in report["metric"]]
+    told = [name for name in names if name in _ONE_CONTRAST]
+    if told and not inside["same_contrast"]:
+        yield (
+            "Aligned by mind, the images show different contrasts inside (local correlation "
+            f"{inside['correlation']:.2f}), which {told[0]} does not know: consider --metric mind."
+        )
+    for key, name, sign in (("information", "mutual information", 1), ("mismatch", "mind", -1)):
+        linear, after = inside[key]["linear"], inside[key]["after"]
+        if sign * (after - linear) < -_CONTRADICTED * linear:
+            yield (
+                f"Inside, the images are less alike than after the linear stage by {name}, though "
+                f"not by {' + '.join(names)}."
+            )
 
 
 def _unfinished(report: dict[str, Any]) -> Iterator[str]:

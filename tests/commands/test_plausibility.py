@@ -1,16 +1,19 @@
 """Plausibility: what alignments and foregrounds say, against what was made to be so."""
 
 import numpy as np
+import phantoms
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from regcli.check import Masks
-from regcli.commands.plausibility import alignment, foregrounds
+from regcli.commands.plausibility import agreement, alignment, foregrounds
 from regcli.image import Image, Space
+from regcli.ops.filter import gaussian
 from regcli.warp import Warp
 
 EYE = torch.eye(4, dtype=torch.float64)
+HEAD = Space((48, 52, 46), torch.diag(torch.tensor([3.5, 3.5, 3.5, 1.0])).double())
 
 
 @pytest.mark.parametrize("degrees", [0.0, 3.0, 45.0, 90.0, 179.0])
@@ -61,3 +64,25 @@ def test_what_of_the_moving_image_the_fixed_grid_cuts_off_is_counted(space):
     moving = blocks(further, start, start + 10)
     told = foregrounds(blocks(space, 4, 14), moving, moving, Warp(space, EYE), Masks())
     assert told["moving_inside_percent"] == pytest.approx(30, abs=0.5)
+
+
+def test_agreement_is_measured_by_what_took_no_part():
+    """An affine has none; a map that tears a head apart is less alike by both measures."""
+    truth = phantoms.pair(HEAD, linear=False, steepness=0.0)
+    rough = torch.randn(1, 3, *HEAD.shape, generator=torch.Generator().manual_seed(0))
+    warp = Warp(HEAD, EYE, 60 * gaussian(rough, 3.0))
+    told = agreement(truth.fixed, truth.moving, warp, None, Masks())
+    assert told is not None
+    assert told["same_contrast"]
+    assert told["mismatch"]["after"] > 1.2 * told["mismatch"]["linear"]
+    assert told["information"]["after"] < 0.8 * told["information"]["linear"]
+    assert agreement(truth.fixed, truth.moving, Warp(HEAD, EYE), None, Masks()) is None
+
+
+def test_images_without_a_common_inside_have_no_agreement():
+    space = Space((16, 16, 16), EYE)
+    thin = Image(torch.zeros(1, 16, 16, 16), space)
+    thin.data[:, 8] = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
+    warp = Warp(space, EYE, torch.zeros(1, 3, 16, 16, 16))
+    told = agreement(thin, Image(thin.data.flip(1), space), warp, None, Masks())
+    assert told is None

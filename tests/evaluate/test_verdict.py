@@ -22,6 +22,13 @@ GOOD = {
         "moving_inside_percent": 100.0,
         "counted_percent": 100.0,
     },
+    "metric": ["lncc", "mind:weight=0.3"],
+    "agreement": {
+        "correlation": 0.8,
+        "same_contrast": True,
+        "mismatch": {"linear": 0.2, "after": 0.1},
+        "information": {"linear": 0.4, "after": 0.7},
+    },
     "handedness": {"as_is": 0.6, "mirrored": 0.58},
     "trust": {"used": True, "fixed": 1.0, "moving": 1.0},
 }
@@ -63,6 +70,9 @@ def test_a_good_result_passes():
         ("WARN", "alignment", {"scales": [1.1, 1.0, 0.6]}),
         ("WARN", "alignment", {"scales": [1.5, 1.0, 0.9]}),
         ("WARN", "handedness", {"as_is": 0.5, "mirrored": 0.52}),
+        ("WARN", "agreement", {"correlation": 0.4, "same_contrast": False}),
+        ("WARN", "agreement", {"mismatch": {"linear": 0.2, "after": 0.22}}),
+        ("WARN", "agreement", {"information": {"linear": 0.4, "after": 0.3}}),
         ("WARN", "trust", {"moving": 0.9}),
         ("WARN", "trust", {"used": False, "moving": 0.9}),
         ("WARN", "jacobian", {"sdlogj": 1.3}),
@@ -139,3 +149,18 @@ def test_what_resampling_alone_changes_is_no_failure():
     for after, status in ((0.896, "PASS"), (0.89, "FAIL")):
         labels = {"dice": {"before": 0.9, "after": after}}
         assert verdict(GOOD | {"labels": labels}, foldless=True)["status"] == status
+
+
+def test_only_metrics_of_one_contrast_need_one():
+    across = GOOD | {"agreement": GOOD["agreement"] | {"correlation": 0.1, "same_contrast": False}}
+    for metric, status in (("mind", "PASS"), ("mi:bins=16", "PASS"), ("ncc", "WARN")):
+        told = verdict(across | {"metric": [metric]}, foldless=True)
+        assert told["status"] == status
+    assert "ncc" in told["reasons"][0]
+    assert verdict(GOOD | {"agreement": None}, foldless=True)["status"] == "PASS"
+
+
+def test_images_that_matched_already_may_lose_a_little_by_interpolation():
+    for after, status in ((1.68, "PASS"), (1.5, "WARN")):
+        inside = GOOD["agreement"] | {"information": {"linear": 1.7, "after": after}}
+        assert verdict(GOOD | {"agreement": inside}, foldless=True)["status"] == status
