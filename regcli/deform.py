@@ -143,7 +143,9 @@ def by_forces(
             share = 1.0 if recipe.model == "dio" else compared.feature_share
             if share == 0:
                 pair = _without_features(network, notes, found)
-        smoothness = 1.0 if network is None else 1 + share * (network.smoothness - 1)
+        smoothness = compared.smoothness
+        if network is not None:
+            smoothness *= 1 + share * (network.smoothness - 1)
         rigidity = given.rigidity_on(where.file, where.fixed.data.device)
         axes = free_axes(recipe, where.file)
         registration = deformable(

@@ -27,6 +27,12 @@ from regcli.warp import Warp
 # the best of four weights about 0.62. MI and the defaults of lncc have changed since.
 SAME = ("lncc", "mind:weight=0.3")
 CROSS = ("mind",)
+# Regularization where mind alone is sure of its alignment, as of two contrasts of one person: noise
+# would else move single voxels. With factors 1, 2 and 4 the mean error of known maps fell from .97
+# to .89 and .86 mm (T2 to FLAIR) and from .65 to .56 and .51 (T1 to T2), and scans of one session
+# stayed 1.06, .95 and .86 mm from their rigid map. Pairs of two people would lose 1 to 2 points of
+# Dice by it, so it is 1 where mind is not sure.
+_SMOOTH_WHERE_SURE = 3.0
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,13 @@ class Comparison:
     Attributes:
         specs: Of the metrics.
         feature_share: Of their usual weight, that learned features should have beside them.
+        smoothness: Factor of the regularizers that suits the pair.
         contrast: How the images compare inside; None if it was not measured.
     """
 
     specs: tuple[str, ...]
     feature_share: float = 1.0
+    smoothness: float = 1.0
     contrast: Contrast | None = None
 
     @property
@@ -154,7 +162,10 @@ def comparison(
         f"correlation of {contrast.correlation:.2f} inside, which means {kind} (limit "
         f"{SAME_CONTRAST:g})."
     )
-    return Comparison(specs, 1.0 if contrast.same else contrast.doubt, contrast)
+    if contrast.same:
+        return Comparison(specs, contrast=contrast)
+    smoothness = contrast.doubt + (1 - contrast.doubt) * _SMOOTH_WHERE_SURE
+    return Comparison(specs, contrast.doubt, smoothness, contrast)
 
 
 def free_axes(recipe: RegisterRecipe, space: Space) -> tuple[bool, bool, bool]:
