@@ -98,9 +98,9 @@ class RegisterRecipe:
         if not self.metric:
             raise RecipeError("The recipe names no metric.", "Name some, or use auto.")
         kinds = {registry.parse(registry.REGULARIZERS, spec)[0] for spec in self.regularizer}
-        if not kinds - {"folding"}:
+        if not kinds - {"folding", "volume"}:
             raise RecipeError(
-                "No --regularizer keeps neighbours together; folding alone does not.",
+                "No --regularizer keeps neighbours together; folding and volume do not.",
                 "Add one, such as --regularizer diffusion.",
             )
         self._check_restriction()

@@ -44,6 +44,7 @@ REGULARIZERS: Table = {
     "bending": "regcli.energy.regularizers:Bending",
     "elastic": "regcli.energy.regularizers:Elastic",
     "tv": "regcli.energy.variation:TotalVariation",
+    "volume": "regcli.energy.volume:Volume",
     "folding": "regcli.energy.folding:Folding",
 }
 SOLVERS: Table = {

@@ -153,7 +153,7 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do():
     refuse("auto, classical", model="classic")
     refuse("diffeo, freeform, svf, geodesic, bspline, affine", transform="difeo")
     refuse("lncc, ssd, ncc, mi, mind", metric=("lncc", "lcc"))
-    refuse("diffusion, bending, elastic, tv, folding, or give", regularizer=("bendin",))
+    refuse("diffusion, bending, elastic, tv, volume, folding, or give", regularizer=("bendin",))
 
 
 def test_specs_without_values_are_refused():
@@ -167,8 +167,9 @@ def test_auto_is_no_part_of_a_sum():
     refuse("auto cannot be added", metric=("ssd", "auto"))
 
 
-def test_folding_needs_another_regularizer():
-    refuse("folding alone does not", regularizer=("folding:weight=3",))
+def test_folding_and_volume_need_another_regularizer():
+    refuse("folding and volume do not", regularizer=("folding:weight=3",))
+    refuse("folding and volume do not", regularizer=("volume", "folding"))
     refuse("such as --regularizer diffusion", regularizer=())
     assert RegisterRecipe(regularizer=("folding", "tv")).regularizer == ("folding", "tv")
 

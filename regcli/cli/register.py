@@ -111,8 +111,8 @@ def register(
     regularizer: Annotated[
         list[str] | None,
         option(
-            "diffusion, bending, elastic, tv, folding or module:Class; NAME:weight=X; repeat it to "
-            "add some.",
+            "diffusion, bending, elastic, tv, volume, folding or module:Class; NAME:weight=X; "
+            "repeat it to add some.",
             "NAME",
             panel=_WHAT,
         ),

@@ -15,6 +15,7 @@ from regcli.ops.kernels.cpu.slabs import run
 from regcli.ops.match import Quadratic
 from regcli.ops.totals import total
 from regcli.ops.twogrid import double, factors, halve
+from regcli.ops.volume import divergence_onto
 
 _ROUNDING = 1e-14  # of the squared residual
 _SWEEPS, _OMEGA = 2, 0.8  # of Jacobi on the fine grid; undamped, it lets checkerboards grow
@@ -39,7 +40,12 @@ def diffuse(u: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def solve(
-    model: Quadratic, u: Tensor, stiffness: Tensor, damping: float, iterations: int
+    model: Quadratic,
+    u: Tensor,
+    stiffness: Tensor,
+    damping: float,
+    iterations: int,
+    bulk: float = 0.0,
 ) -> Tensor:
     """d of (A + R + mu) d = -(g + R u), by conjugate gradients with 3 x 3 block preconditioning.
 
@@ -49,18 +55,19 @@ def solve(
         stiffness: (3, 3), see `Diffusion.stiffness`.
         damping: mu, relative to the mean diagonal of A.
         iterations: Of conjugate gradients.
+        bulk: Weight of the squared divergence in R, see `divergence_onto`; on the CPU.
 
     Returns:
         (1, 3, I, J, K), voxels.
     """
-    mu, diagonal = damping_of(model, damping), 2 * stiffness.sum(dim=1)
+    mu, diagonal = damping_of(model, damping), inner_diagonal(stiffness, bulk)
     if body(u) != "cpu":
         return _solve_reference(model, u, stiffness.to(u), mu, diagonal.to(u), iterations)
     planes = u.shape[2]
-    force = diffuse(u, stiffness)[0]
+    force = elastic_force(u, stiffness, bulk)
     r = force.add_(model.g).neg_()[0].numpy()
-    d, *rest = (empty(*u.shape).zero_() for _ in range(4))
-    x, p, q, z = (t[0].numpy() for t in (d, *rest))
+    d, step, image, other = (empty(*u.shape).zero_() for _ in range(4))
+    x, p, q, z = (t[0].numpy() for t in (d, step, image, other))
     a, s, m, diag = model.A[0].numpy(), stiffness.numpy(), np.float32(mu), diagonal.numpy()
     dot = np.empty(planes)
     run(loops.advance, planes, np.float32(0), p, q, a, diag, m, x, r, z, dot)
@@ -69,6 +76,8 @@ def solve(
     for iteration in range(iterations):
         run(loops.multiply, planes, p, a, s, m, q, dot)
         curvature = dot.sum()
+        if bulk:
+            curvature += float(divergence_onto(image, step, bulk))
         if curvature <= 0 or rz <= _ROUNDING * first:  # solved as far as float32 goes
             break
         run(loops.advance, planes, np.float32(rz / curvature), p, q, a, diag, m, x, r, z, dot)
@@ -80,7 +89,12 @@ def solve(
 
 
 def two_grid(
-    model: Quadratic, u: Tensor, stiffness: Tensor, damping: float, iterations: int
+    model: Quadratic,
+    u: Tensor,
+    stiffness: Tensor,
+    damping: float,
+    iterations: int,
+    bulk: float = 0.0,
 ) -> Tensor:
     """The d of `solve`, nearly, for a sixth of the work: what is smooth in it, on half the grid.
 
@@ -93,6 +107,7 @@ def two_grid(
         stiffness: (3, 3), see `Diffusion.stiffness`.
         damping: mu, relative to the mean diagonal of A.
         iterations: Of conjugate gradients.
+        bulk: Weight of the squared divergence in R, see `divergence_onto`; of volumes on the CPU.
 
     Returns:
         (1, 3, I, J, K), voxels.
@@ -101,23 +116,40 @@ def two_grid(
         flat = (t.view(1, -1, 1, *u.shape[2:4]) for t in (model.g, model.A))
         turned = Quadratic(model.value, *flat), u.view(1, 3, 1, *u.shape[2:4])
         return two_grid(*turned, stiffness[:, [2, 0, 1]], damping, iterations).view(u.shape)
-    g = halve(diffuse(u, stiffness)[0]).add_(halve(model.g))
+    g = halve(elastic_force(u, stiffness, bulk)).add_(halve(model.g))
     half = Quadratic(model.value, g, halve(model.A))
     # a coarse difference is spread over two fine ones, in each of the rows of fine voxels
     share = math.prod(factors(u)) / 4
-    d = solve(half, torch.zeros_like(half.g), stiffness * share, damping, iterations)
+    still = torch.zeros_like(half.g)
+    d = solve(half, still, stiffness * share, damping, iterations, bulk * share)
     i, j, k = u.shape[2:]
     d = double(d, (i, j, k))
-    mu, diagonal = damping_of(model, damping), 2 * stiffness.sum(dim=1)
+    mu, diagonal = damping_of(model, damping), inner_diagonal(stiffness, bulk)
     if body(u) != "cpu":
         return _relax_reference(d, u, model, stiffness.to(u), mu, diagonal.to(u))
-    arrays = (u[0].numpy(), model.g[0].numpy(), model.A[0].numpy(), stiffness.numpy())
-    arrays = (*arrays, diagonal.numpy(), np.float32(mu))
+    numbers = (stiffness.numpy(), diagonal.numpy(), np.float32(mu), np.float32(_OMEGA))
     for _ in range(_SWEEPS):
-        out = empty(*d.shape)
-        run(twogrid.relax, i, d[0].numpy(), *arrays, np.float32(_OMEGA), out[0].numpy())
+        out, force = empty(*d.shape), model.g
+        if bulk:
+            force = force.clone()
+            divergence_onto(force, u + d, bulk)
+        arrays = (d[0].numpy(), u[0].numpy(), force[0].numpy(), model.A[0].numpy())
+        run(twogrid.relax, i, *arrays, *numbers, out[0].numpy())
         d = out
     return d
+
+
+def elastic_force(u: Tensor, stiffness: Tensor, bulk: float) -> Tensor:
+    """R u of springs and, on the CPU, of the squared divergence: (1, 3, I, J, K)."""
+    out = diffuse(u, stiffness)[0]
+    if bulk:
+        divergence_onto(out, u, bulk)
+    return out
+
+
+def inner_diagonal(stiffness: Tensor, bulk: float) -> Tensor:
+    """(3,): half of R's largest eigenvalues, of the springs those that inner voxels have."""
+    return 2 * stiffness.sum(dim=1) + 2 * bulk
 
 
 def damping_of(model: Quadratic, damping: float) -> Tensor:

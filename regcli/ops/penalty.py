@@ -7,9 +7,18 @@ import torch
 from torch import Tensor
 
 from regcli.ops.match import Quadratic
-from regcli.ops.newton import conjugate_gradients, damping_of, diffuse, product, two_grid
+from regcli.ops.newton import (
+    conjugate_gradients,
+    damping_of,
+    diffuse,
+    elastic_force,
+    inner_diagonal,
+    product,
+    two_grid,
+)
 from regcli.ops.stencils import Stencil
 from regcli.ops.twogrid import double, factors, halve
+from regcli.ops.volume import divergence_onto
 
 _ITERATIONS, _FINE = 8, 4  # of conjugate gradients on half the grid, and then on the grid
 
@@ -18,15 +27,17 @@ _ITERATIONS, _FINE = 8, 4  # of conjugate gradients on half the grid, and then o
 class Penalty:
     """Regularization near u: value, force, and the Hessian R of steps that are added to u.
 
-    It is u . R u / 2, R being springs between neighbours and stencils, and an offset; besides,
-    whatever else has a force and a Hessian at voxels. Steps composed before the map are taken for
-    steps that are added.
+    It is u . R u / 2, R being springs between neighbours, the squared divergence and stencils, and
+    an offset with a force; besides, whatever else has a force and a Hessian at voxels. Steps
+    composed before the map are taken for steps that are added.
 
     Attributes:
         u: (1, 3, I, J, K), voxels.
         stiffness: (3, 3) of springs, see `Diffusion.stiffness`; the fastest part.
-        stencils: The rest of R.
+        stencils: The rest of R, on any device.
         offset: () float64, what the value is beside u . R u / 2.
+        pull: (1, 3, I, J, K), what the force is beside R u; None for nothing.
+        bulk: Weight of the squared divergence in R, see `divergence_onto`: of volumes on the CPU.
         voxels: g and A at voxels, and their value; None for none.
         axes: Along which u may change; where it may not, it is zero.
     """
@@ -35,6 +46,8 @@ class Penalty:
     stiffness: Tensor
     stencils: tuple[Stencil, ...] = ()
     offset: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    pull: Tensor | None = None
+    bulk: float = 0.0
     voxels: Quadratic | None = None
     axes: tuple[bool, bool, bool] = (True, True, True)
 
@@ -42,21 +55,23 @@ class Penalty:
     def value(self) -> Tensor:
         """() float64."""
         value = self.offset.to(self.u.device) + diffuse(self.u, self.stiffness)[1]
+        if self.bulk:
+            value = value + 0.5 * divergence_onto(torch.empty_like(self.u), self.u, self.bulk)
         for stencil in self.stencils:
             value = value + stencil.value(self.u)
         return value if self.voxels is None else value + self.voxels.value
 
     def times(self, p: Tensor) -> Tensor:
         """R p, without what is at voxels: (1, 3, I, J, K) to the same."""
-        out = diffuse(p, self.stiffness)[0]
+        out = elastic_force(p, self.stiffness, self.bulk)
         for stencil in self.stencils:
             stencil.onto(out, p)
         return along(out, self.axes)
 
     def bound(self) -> Tensor:
-        """Sums of the absolute values of R's rows, (1, 3, I, J, K): R is at most this diagonal."""
+        """(1, 3, I, J, K), such as sums of the absolute values of R's rows: R is at most this."""
         out = torch.zeros_like(self.u)
-        out += 4 * self.stiffness.sum(dim=1).to(out).view(1, 3, 1, 1, 1)
+        out += 2 * inner_diagonal(self.stiffness, self.bulk).to(out).view(1, 3, 1, 1, 1)
         for stencil in self.stencils:
             stencil.bound_onto(out)
         return out
@@ -66,13 +81,16 @@ class Penalty:
         steps = factors(self.u)
         # a coarse difference is spread over two fine ones, in each of the rows of fine voxels
         share = torch.tensor(steps).prod() / torch.tensor(steps).square()
+        bulk = self.bulk * float(share.mean())  # of volumes: all steps are 2
         coarse = (s.halved(steps) for s in self.stencils)
         u = torch.zeros_like(halve(self.u))
         stencils = tuple(s for s in coarse if s.fits(u.shape[2:]))
-        return Penalty(u, self.stiffness * share, stencils, axes=self.axes)
+        return Penalty(u, self.stiffness * share, stencils, bulk=bulk, axes=self.axes)
 
     def onto(self, model: Quadratic) -> Quadratic:
-        """A model of steps that are added, with what is at voxels, and along `axes` alone."""
+        """A model of steps that are added, with what is no R u, and along `axes` alone."""
+        if self.pull is not None:
+            model = replace(model, g=model.g + self.pull)
         if self.voxels is not None:
             model = added(model, self.voxels)
         if all(self.axes):
@@ -88,11 +106,14 @@ def together(penalties: list[Penalty], axes: tuple[bool, bool, bool]) -> Penalty
         voxels = other.voxels or first.voxels
         if first.voxels is not None and other.voxels is not None:
             voxels = added(first.voxels, other.voxels)
+        pulls = [pull for pull in (first.pull, other.pull) if pull is not None]
         first = replace(
             first,
             stiffness=first.stiffness + other.stiffness,
+            bulk=first.bulk + other.bulk,
             stencils=first.stencils + other.stencils,
             offset=first.offset + other.offset,
+            pull=sum(pulls[1:], pulls[0]) if pulls else None,
             voxels=voxels,
         )
     return replace(first, axes=axes)
@@ -127,8 +148,9 @@ def newton_step(model: Quadratic, penalty: Penalty, damping: float) -> Tensor:
         (1, 3, I, J, K), voxels.
     """
     model, u = penalty.onto(model), penalty.u
-    if not penalty.stencils:
-        return two_grid(model, u, penalty.stiffness, damping, _ITERATIONS)
+    # divergences tie the axes to one another, so that those of two_grid must all be free
+    if not penalty.stencils and (all(penalty.axes) or not penalty.bulk):
+        return two_grid(model, u, penalty.stiffness, damping, _ITERATIONS, penalty.bulk)
     mu, force = damping_of(model, damping), model.g + penalty.times(u)
     half, size = penalty.halved(), torch.tensor(factors(u)).prod().to(u)
     d = _solved(-halve(force), halve(model.A), half, mu * size, _ITERATIONS)

@@ -62,9 +62,7 @@ class Stencil:
         """Add the form's matrix times p to `out`, both (1, 3, I, J, K)."""
         e = self._weighted(self._sum(p))
         for part in self.parts:
-            back = e * part.scale if part.scale != 1 else e
-            for axis, what in enumerate(part.axes):
-                back = _transposed(back, axis + 2, what)
+            back = transposed(e * part.scale if part.scale != 1 else e, part.axes)
             out[:, part.component : part.component + 1].add_(back)
 
     def bound_onto(self, out: Tensor) -> None:
@@ -75,9 +73,8 @@ class Stencil:
         lengths = (n - SHORTER[w] for n, w in zip(out.shape[2:], self.parts[0].axes, strict=True))
         e = self._weighted(out.new_full((1, 1, *lengths), most))
         for part in self.parts:
-            back = e * abs(part.scale)
-            for axis, what in enumerate(part.axes):
-                back = _transposed(back, axis + 2, {"d": "a", "dd": "aa"}.get(what, what))
+            i, j, k = ({"d": "a", "dd": "aa"}.get(what, what) for what in part.axes)
+            back = transposed(e * abs(part.scale), (i, j, k))
             out[:, part.component : part.component + 1].add_(back)
 
     def halved(self, factors: list[int]) -> "Stencil":
@@ -96,9 +93,7 @@ class Stencil:
     def _sum(self, u: Tensor) -> Tensor:
         total: Tensor | None = None
         for part in self.parts:
-            e = u[:, part.component : part.component + 1]
-            for axis, what in enumerate(part.axes):
-                e = _done(e, axis + 2, what)
+            e = applied(u[:, part.component : part.component + 1], part.axes)
             e = e * part.scale if part.scale != 1 else e
             total = e if total is None else total + e
         assert total is not None
@@ -120,6 +115,20 @@ def along(what: dict[int, str]) -> Axes:
     """What is done along the axes that are named; nothing along the others."""
     i, j, k = (what.get(axis, "") for axis in range(3))
     return i, j, k
+
+
+def applied(u: Tensor, axes: Axes) -> Tensor:
+    """A field (1, C, I, J, K) after what is done along each axis."""
+    for axis, what in enumerate(axes):
+        u = _done(u, axis + 2, what)
+    return u
+
+
+def transposed(e: Tensor, axes: Axes) -> Tensor:
+    """The transpose of `applied`, of a field that has values where that gives some."""
+    for axis, what in enumerate(axes):
+        e = _transposed(e, axis + 2, what)
+    return e
 
 
 def _done(u: Tensor, axis: int, what: str) -> Tensor:

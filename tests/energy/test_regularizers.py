@@ -1,5 +1,5 @@
 import itertools
-from math import prod
+from math import log, prod
 
 import pytest
 import torch
@@ -8,11 +8,13 @@ from conftest import SPACES
 from regcli import registry
 from regcli.energy.folding import Folding
 from regcli.energy.regularizers import Bending, Diffusion, Elastic
+from regcli.energy.volume import Volume
 from regcli.image import Space
 from regcli.ops import newton
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic
 from regcli.ops.penalty import newton_step, together
+from regcli.ops.volume import pressure, pressure_reference
 
 ONE = torch.tensor(1.0)
 G = torch.tensor([[0.02, -0.05, 0.01], [0.03, 0.04, -0.02], [-0.01, 0.02, 0.06]])
@@ -52,8 +54,9 @@ def rough(space, size=1.0):
 
 
 def force(penalty):
-    out = penalty.times(penalty.u)
-    return out if penalty.voxels is None else out + penalty.voxels.g
+    u = penalty.u
+    nothing = Quadratic(torch.zeros(()), torch.zeros_like(u), u.new_zeros(1, 6, *u.shape[2:]))
+    return penalty.times(u) + penalty.onto(nothing).g
 
 
 def places(space, *shorter):
@@ -152,8 +155,9 @@ def test_steps_gain_most_of_what_the_model_offers(name, space):
         [a[0, i] * a[0, j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))]
     )
     model = Quadratic(torch.zeros((), dtype=torch.float64), rough(space), A[None])
-    penalty = together([built(name).penalty(rough(space), space, ONE)], (True, True, True))
-    slope, mu = model.g + penalty.times(penalty.u), newton.damping_of(model, 1e-3)
+    u, names = rough(space), {name, "diffusion"} if name == "volume" else {name}
+    penalty = together([built(n).penalty(u, space, ONE) for n in names], (True, True, True))
+    slope, mu = model.g + force(penalty), newton.damping_of(model, 1e-3)
 
     def multiply(p):
         return newton.product(model.A, p) + penalty.times(p) + mu * p
@@ -181,6 +185,45 @@ def test_folding_is_the_sum_over_one_sided_determinants():
     energy = Folding(2.0, 0.4).penalty(u, space, ONE).value
     assert wanted > 0
     assert float(energy) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(7, 6, 8), (7, 6, 1), (1, 5, 4)])
+def test_volume_is_the_sum_over_the_middles_of_eight_voxels(shape):
+    space = Space(shape, torch.diag(torch.tensor([1.5, 2.0, 3.0, 1.0])).double())
+    torch.manual_seed(8)
+    u = 0.3 * torch.randn(1, 3, *shape) * (torch.tensor(shape) > 1).view(1, 3, 1, 1, 1)
+    phi, wanted = u[0] + torch.stack(torch.meshgrid(*map(torch.arange, shape), indexing="ij")), 0.0
+    solid = [axis for axis in range(3) if shape[axis] > 1]
+    for x in itertools.product(*(range(max(n - 1, 1)) for n in shape)):
+        corners = phi[:, *(slice(c, c + 2) for c in x)]
+        J = torch.eye(3)
+        for axis in solid:
+            others = [a + 1 for a in range(3) if a != axis]
+            J[:, axis] = corners.diff(dim=axis + 1).mean(dim=[axis + 1, *others])
+        det = float(torch.linalg.det(J))
+        assert det > 0.1
+        wanted += det - 1 - log(det)
+    energy = Volume(2.0).penalty(u, space, ONE).value
+    assert float(energy) == pytest.approx(2 * wanted, rel=1e-4)
+
+
+def test_volume_has_no_price_for_shears_and_one_for_growth(space):
+    shear = torch.tensor([[0.0, 0.4, -0.2], [0.0, 0.0, 0.3], [0.0, 0.0, 0.0]])
+    cells = prod(n - 1 for n in space.shape)
+    assert float(Volume().penalty(linear_field(space, shear), space, ONE).value) < 1e-4 * cells
+    for growth in (0.5, 1.0, 2.0):
+        u = linear_field(space, torch.diag(torch.tensor([growth - 1, 0.0, 0.0])))
+        energy = Volume(1.0).penalty(u, space, ONE).value
+        assert float(energy) == pytest.approx(cells * (growth - 1 - log(growth)), rel=1e-3, abs=0.1)
+
+
+def test_the_loops_of_volume_equal_the_plain_form(space):
+    torch.manual_seed(9)
+    for size in (1.0, 6.0):  # the larger folds
+        u = rough(space, size)
+        one, other = pressure(u, 0.7), pressure_reference(u.double(), torch.tensor(0.7))
+        torch.testing.assert_close(one[0], other[0], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(one[1].double(), other[1], rtol=1e-4, atol=1e-4)
 
 
 def test_folding_alone_unfolds(space):

@@ -93,6 +93,40 @@ def test_the_loops_take_the_same_iterations_as_the_reference(shape, iterations):
     torch.testing.assert_close(found.double(), wanted, atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(4, 3, 3), (5, 4, 6)])
+def test_the_step_solves_the_dense_system_with_squared_divergences(shape):
+    model, u = problem(shape)
+    mu, bulk = 1e-2 * float(model.A[:, [0, 3, 5]].mean()) + 1e-9, 0.4
+    D = torch.autograd.functional.jacobian(_divergence, u.double()).reshape(-1, u.numel())
+    force = model.g.double() + ops._diffuse_reference(u.double(), STIFFNESS.double())
+    force = force.flatten() + bulk * D.T @ (D @ u.double().flatten())
+    H = dense(model, shape, mu) + bulk * D.T @ D
+    wanted = torch.linalg.solve(H, -force).view_as(u)
+    found = ops.solve(model, u, STIFFNESS, 1e-2, 400, bulk)
+    tolerance = 1e-3 * float(wanted.abs().max())
+    torch.testing.assert_close(found.double(), wanted, atol=tolerance, rtol=0)
+    near = ops.two_grid(model, u, STIFFNESS, 1e-2, 8, bulk)
+    before, after = (
+        float(force @ d.double().flatten() + 0.5 * d.double().flatten() @ H @ d.double().flatten())
+        for d in (wanted, near)
+    )
+    assert before < 0
+    assert after < 0.5 * before
+
+
+def _divergence(u):
+    """In the middle of eight voxels."""
+    out = 0.0
+    for axis in (2, 3, 4):
+        e = u[:, axis - 2].diff(dim=axis - 1)
+        for other in (1, 2, 3):
+            if other != axis - 1:
+                n = e.shape[other]
+                e = 0.5 * (e.narrow(other, 0, n - 1) + e.narrow(other, 1, n - 1))
+        out = out + e
+    return out
+
+
 def test_eight_iterations_come_within_a_few_percent():
     model, u = problem((12, 11, 10))
     eight = ops.solve(model, u, STIFFNESS, 1e-3, 8)
