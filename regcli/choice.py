@@ -116,11 +116,6 @@ def features(
         )
         return None, Trust(False, *shares)
     notes.append(f"Model dio, weights {network.name}: in the fixed and the moving image {says}.")
-    if network.smoothness != 1:
-        notes.append(
-            f"With these weights, smoothness 1 is {network.smoothness:g} of the regularizer's "
-            "usual weight."
-        )
     return pair, Trust(True, *shares)
 
 

@@ -138,18 +138,21 @@ def by_forces(
         found.affine = affine @ y
     else:
         compared = comparison(where.fixed, moving, recipe, affine, notes)
-        found.metrics, found.contrast, share = compared.specs, compared.contrast, 0.0
-        if network is not None and pair is not None:
-            share = 1.0 if recipe.model == "dio" else compared.feature_share
+        found.metrics, found.contrast, share = compared.specs, compared.contrast, 1.0
+        if network is not None and pair is not None and recipe.model != "dio":
+            share = compared.feature_share
             if share == 0:
                 pair = _without_features(network, notes, found)
-        smoothness = compared.smoothness
-        if network is not None:
-            smoothness *= 1 + share * (network.smoothness - 1)
         rigidity = given.rigidity_on(where.file, where.fixed.data.device)
         axes = free_axes(recipe, where.file)
         registration = deformable(
-            recipe, compared.similarities, where.fixed, smoothness, rigidity, axes, share
+            recipe,
+            compared.similarities,
+            where.fixed,
+            rigidity,
+            axes,
+            smoothness=compared.smoothness,
+            feature_share=share,
         )
         registration = replace(registration, wary=given.aligned)
         y, space, traces = registration.run(inner, moving, affine, watch, pair, given.prompts)

@@ -226,7 +226,7 @@ def test_a_single_step_on_every_level_is_enough_to_help():
     assert 0 < float(result.warp.displacement.abs().max()) < 10
 
 
-def test_the_smoothness_of_weights_acts_where_their_features_do(tmp_path):
+def test_maps_are_as_smooth_whatever_weights_say_of_their_training(tmp_path):
     pair = phantoms.pair(HEAD)
 
     def roughness(smoothness, usual):
@@ -235,5 +235,4 @@ def test_the_smoothness_of_weights_acts_where_their_features_do(tmp_path):
         u = register(pair.fixed, pair.moving, quick).warp.displacement
         return float(u.diff(dim=2).square().mean())
 
-    assert roughness(0.3, WIDE) > 1.2 * roughness(3.0, WIDE)
-    assert roughness(0.3, NARROW) == roughness(3.0, NARROW)  # registered classically
+    assert roughness(0.3, WIDE) == roughness(3.0, WIDE) != roughness(0.3, NARROW)

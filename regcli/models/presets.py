@@ -34,9 +34,10 @@ def deformable(
     recipe: RegisterRecipe,
     similarities: tuple[Similarity, ...],
     fixed: Prepared,
-    smoothness: float = 1.0,
     rigidity: Prepared | None = None,
     axes: tuple[bool, bool, bool] = (True, True, True),
+    *,
+    smoothness: float = 1.0,
     feature_share: float = 1.0,
 ) -> Registration:
     """The deformable stage; learned features, if the pair has any, are added to what is compared.
@@ -45,9 +46,9 @@ def deformable(
         recipe: Transform, regularizer, levels and stop rule.
         similarities: Their energies are added.
         fixed: Decides the automatic levels.
-        smoothness: Factor of the regularizers, besides the recipe's: of learned features.
         rigidity: A further one at every point of the fixed space.
         axes: Of the fixed grid, along which displacements may be.
+        smoothness: Factor of the regularizers, besides the recipe's, that suits the pair.
         feature_share: Of the usual weight of learned features.
     """
     factors = recipe.levels or automatic_levels(fixed, len(recipe.iterations))

@@ -30,7 +30,8 @@ class Learned:
         spacing_mm: Voxel size that it was trained on.
         gains: Weight of its features in the energy, on its levels 4, 2 and 1.
         usual: What it finds in images of its kind.
-        smoothness: Factor of the regularizer's weight that suits its features.
+        smoothness: Factor of the diffusion by which training registered; users' maps are as smooth
+            with features as without.
     """
 
     name: str

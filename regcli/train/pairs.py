@@ -211,7 +211,7 @@ class Pairs(Task[Drawn, FeatureNet]):
     def _score(self, draws: list[Sample], images: list[Prepared], found: list[Described]) -> float:
         """Of the registration that a user would get, from here on."""
         (fixed, moving), still = draws, torch.eye(4, dtype=torch.float64)
-        registration = deformable(RegisterRecipe(), (_MIND,), images[0], self.plan.smoothness)
+        registration = deformable(RegisterRecipe(), (_MIND,), images[0])
         watch = Watch(lambda stage, share: None)
         u, _, _ = registration.run(images[0], images[1], still, watch, (found[0], found[1]))
         if not self._labelled:

@@ -42,7 +42,7 @@ class TrainPlan:
         seed: Of everything random.
         validate_every: Steps between validations.
         gains: Weight in the energy of registrations of the features of levels 4, 2 and 1.
-        smoothness: Factor of the regularizer's weight in these registrations.
+        smoothness: Factor of the weight of diffusion where training registers.
         stages: What is drawn at first, besides the usual: steps before which a stage ends, and
             what is different in it.
         device: "cpu", "cuda", "cuda:N" or "mps".
