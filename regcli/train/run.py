@@ -37,6 +37,7 @@ from regcli.train.types import Types
 
 CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
+_FORGOTTEN = 5  # times that the average's memory fits into the steps of a cooled end
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,9 @@ def _train(
     _check(job)
     begun = read_record(job.run) if job.resume else None
     if job.finish is not None:
-        job, begun = _ending(job, job.finish)
-    plan = dataclasses.replace(job.plan, batch=_batch(job, begun, team.rank.count))
+        begun = _ending(job, job.finish)
+    end = {} if begun is None else begun.get("end", {})
+    plan = dataclasses.replace(job.plan, batch=_batch(job, begun, team.rank.count), **end)
     job = dataclasses.replace(job, plan=plan)
     cohort, subjects = _read(job, progress)
     study = _study(job.plan)
@@ -149,7 +151,7 @@ def _train(
         if job.finish is not None:
             for name in (LAST, LOG):  # of a run that goes on, the log is never behind
                 shutil.copyfile(job.finish / name, job.run / name)
-        if record != begun:  # what a run was begun with stays on record
+        if record != begun or job.finish is not None:  # what a run was begun with stays on record
             write_text(job.run / RECORD, json.dumps(record, indent=1))
         deadline = began + job.max_time if job.max_time else math.inf
 
@@ -185,13 +187,14 @@ def _train(
         return best
 
 
-def _ending(job: TrainJob, of: Path) -> tuple[TrainJob, dict[str, Any]]:
-    """The job with an end `plan.cool` steps away, and the record of what it ends."""
+def _ending(job: TrainJob, of: Path) -> dict[str, Any]:
+    """The record of a run, with an "end" `plan.cool` steps away: what of the plan that changes."""
     begun, state = read_record(of), read_facts(of / LAST)
     which = "warm_steps" if state["task"] == Types.name else "steps"
-    changes = {which: state["step"] + job.plan.cool, "cool": job.plan.cool}
-    begun["plan"] |= changes
-    return dataclasses.replace(job, plan=dataclasses.replace(job.plan, **changes)), begun
+    end = {which: state["step"] + job.plan.cool, "cool": job.plan.cool}
+    # the average is to forget what was learned at a high rate: a Dice of .78 else, .79 with this
+    end["average"] = min(job.plan.average, max(0.0, 1 - _FORGOTTEN / job.plan.cool))
+    return begun | {"plan": begun["plan"] | end, "end": end}
 
 
 def _show(run: Path, record: dict[str, Any]) -> None:

@@ -384,6 +384,9 @@ def test_a_recipe_joins_collections_and_a_copy_of_a_run_is_finished(run, collect
     assert (out / "last.safetensors").read_bytes() == before
     assert [int(row[1]) for row in rows(done)[1:]] == [0, 1, 2, 3, 4]
     assert read_facts(done / "last.safetensors")["step"] == 5
+    assert {path.name for path in done.iterdir()} == FILES
+    assert run(*by_recipe(collections, done, *short, "--resume")).code == 0  # had it been killed
+    assert read_facts(done / "last.safetensors")["step"] == 5
     found = run(*by_recipe(collections, tmp_path / "none", "--finish", tmp_path / "absent"))
     assert found.fails(3, "absent")
 
