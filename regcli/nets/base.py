@@ -129,7 +129,7 @@ class _Normalize(torch.autograd.Function):
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
-    """What many numbers are added up in."""
+    """The type for sums of many numbers."""
     return torch.promote_types(dtype, torch.float32)
 
 

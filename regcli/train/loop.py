@@ -214,7 +214,7 @@ class _Course:
 
 
 def learning_rate(task: Task[Any, Any], plan: TrainPlan, step: int) -> float:
-    """Of a step, counted from 0: it rises, stays, and falls to 0 at the end.
+    """Learning rate of a step, counted from 0: it rises, stays, and falls to 0 at the end.
 
     A run whose end is far away can always go on; a copy of it is cooled down to be used.
     """

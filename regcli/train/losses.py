@@ -79,7 +79,7 @@ def _one_level(scores: Tensor, classes: Tensor, sets: Sequence[Sequence[int]]) -
 
 
 def _wide(scores: Tensor) -> torch.dtype:
-    """What logarithms of probabilities are taken in: halves would lose the rare ones."""
+    """The type for logarithms of probabilities: bfloat16 would lose the rare ones."""
     return torch.promote_types(scores.dtype, torch.float32)
 
 

@@ -76,11 +76,11 @@ class TrainPlan:
 
     @property
     def drawing(self) -> Drawing:
-        """What images to draw in the end."""
+        """How images are drawn after the last stage."""
         return Drawing(spacing_mm=self.spacing_mm, shape=self.shape)
 
     def drawing_at(self, step: int) -> Drawing:
-        """What images to draw at a step."""
+        """How images are drawn at a step."""
         for end, changes in self.stages:
             if step < end:
                 return replace(self.drawing, **changes)
@@ -116,7 +116,7 @@ class TrainPlan:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What a network of features computes in."""
+        """Type of the numbers in a network of features."""
         return torch.float32 if self.precision == "fp32" else torch.bfloat16
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

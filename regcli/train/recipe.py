@@ -36,7 +36,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """What a recipe says.
+    """The content of a recipe.
 
     Attributes:
         settings: Of fields of TrainPlan.

@@ -7,14 +7,13 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from regcli.errors import InputError, OutputError, RecipeError
-from regcli.io.cases import Cohort, read_cohort
+from regcli.io.cases import Cohort
 from regcli.io.weights import find
 from regcli.machine import choose_device, cores, fast_half, keep_memory, settings
 from regcli.models.weights import COARSEST_MM, FINEST_MM
@@ -28,11 +27,12 @@ from regcli.train.of_steps import OfSteps
 from regcli.train.picture import draw_losses
 from regcli.train.plan import MOST_VOXELS, TrainPlan
 from regcli.train.ranks import rank
-from regcli.train.recipe import Collection, TrainRecipe
+from regcli.train.recipe import TrainRecipe
 from regcli.train.record import RECORD, alone_in, continued, read_record
+from regcli.train.sources import read_data
 from regcli.train.state import read_facts, write_text
 from regcli.train.study import Study
-from regcli.train.subjects import Source, Subjects, read_subjects
+from regcli.train.subjects import Subjects
 from regcli.train.types import Types
 
 CARD, PICTURE = "card.md", "loss.png"
@@ -286,38 +286,13 @@ def _batch(job: TrainJob, begun: dict[str, Any] | None, count: int) -> int:
 
 
 def _read(job: TrainJob, progress: Callable[[str, float], None]) -> tuple[Cohort, Subjects]:
-    parts = job.recipe.collections
-    if not parts:
-        cohort = read_cohort(
-            job.data, validation=job.validation, share=0.2, least=2, labels_only=job.synth
-        )
-        sources = [Source(cohort, job.synth)]
-    else:
-        sources = [_source(job.data, part) for part in parts]
-        cohort = _joined(job.data, sources)
-    told = partial(progress, "read")
-    return cohort, read_subjects(sources, job.recipe.words, told)
-
-
-def _source(data: Path, part: Collection) -> Source:
-    cohort = read_cohort(
-        data / part.folder, validation=part.validation, share=0, labels_only=part.synth
+    return read_data(
+        job.data,
+        job.recipe,
+        synth=job.synth,
+        validation=job.validation,
+        progress=progress,
     )
-    return Source(cohort, part.synth, part.fill)
-
-
-def _joined(data: Path, sources: list[Source]) -> Cohort:
-    """All cases of a recipe's collections; pairs are those of the first."""
-    training = tuple(case for source in sources for case in source.cohort.training)
-    validation = tuple(case for source in sources for case in source.cohort.validation)
-    held_out = {case.name.partition("_")[0] for case in validation}
-    known = next((c.name for c in training if c.name.partition("_")[0] in held_out), None)
-    if known:
-        raise InputError(
-            f"{data}: {known} is learned from in one collection and held out in another.",
-            "Hold it out in both, or in none.",
-        )
-    return dataclasses.replace(sources[0].cohort, training=training, validation=validation)
 
 
 def _seen(cohort: Cohort, subjects: Subjects) -> dict[str, Any]:

@@ -80,7 +80,7 @@ SHOWN = {
         "--out": "cli/train label_maps_alone_give_weights_a_card_a_log_and_a_picture",
         "--synth": "cli/train label_maps_alone_give_weights_a_card_a_log_and_a_picture",
         "--model": "cli/steps baselines_are_trained_by_the_same_command",
-        "--recipe": "cli/train a_recipe_joins_collections_and_a_copy_of_a_run_is_finished",
+        "--recipe": "cli/train_recipe a_recipe_joins_collections_and_a_copy_of_a_run_is_finished",
         "--start": "cli/train training_begins_with_other_weights_if_asked_to",
         "--resume": "cli/train a_run_that_was_killed_goes_on_as_if_it_had_not_been",
         "--max-time": "cli/steps steps_are_trained_resumed_and_registered_with",
