@@ -1,4 +1,6 @@
-"""Changes of volume: the price det - 1 - log det of a displacement's determinants, for its step.
+"""Changes of volume: the price of a displacement's determinants, for its step.
+
+Of a determinant det it is knee log(1 + e / knee), e being det - 1 - log det.
 
 Slopes are those in the middle of eight voxels; along an axis of one voxel nothing changes.
 """
@@ -42,12 +44,13 @@ def has_loops(u: Tensor) -> bool:
     return body(u) == "cpu" and min(u.shape[2:]) > 1
 
 
-def pressure(u: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+def pressure(u: Tensor, weight: float, knee: float) -> tuple[Tensor, Tensor]:
     """What the price and its force are beside u . R u / 2 and R u.
 
     Args:
         u: (1, 3, I, J, K), voxels; see `has_loops`.
         weight: Factor.
+        knee: The e from which on the price grows as its logarithm.
 
     Returns:
         () float64 and (1, 3, I, J, K).
@@ -55,18 +58,19 @@ def pressure(u: Tensor, weight: float) -> tuple[Tensor, Tensor]:
     _, _, planes, rows, columns = u.shape
     energy, out = torch.zeros(planes, dtype=torch.float64), empty(*u.shape)
     size = loops.scratch_size(9, rows, columns)
-    numbers = (np.float32(weight), np.float32(_LEAST))
+    numbers = (np.float32(weight), np.float32(knee), np.float32(_LEAST))
     arrays = (u[0].numpy(), *numbers, out[0].numpy(), energy.numpy())
     run_with_scratch(loops.pressure, planes, size, *arrays)
     return energy.sum(), out
 
 
-def pressure_reference(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def pressure_reference(u: Tensor, weight: Tensor, knee: float) -> tuple[Tensor, Tensor]:
     """`pressure` on any device, and with any number of voxels along an axis.
 
     Args:
         u: (1, 3, I, J, K), voxels.
         weight: () or, of voxels, (1, 1, I, J, K).
+        knee: See `pressure`.
     """
     solid = [axis for axis in range(3) if u.shape[2 + axis] > 1]
     means = along(dict.fromkeys(solid, "m"))
@@ -83,8 +87,10 @@ def pressure_reference(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     det = (whole[0] * cofactors[0]).sum(1, keepdim=True)
     safe = det.clamp(min=_LEAST)
     short = (det - safe) / _LEAST
-    price = det - 1 - safe.log() - short + 0.5 * (short.square() - div * div)
-    force, out = weight * (1 - 1 / safe + short / _LEAST), torch.zeros_like(u)
+    e = (det - 1 - safe.log() - short + 0.5 * short.square()).clamp(min=0)
+    price = knee * (1 + e / knee).log() - 0.5 * div * div
+    force = weight * (1 - 1 / safe + short / _LEAST) / (1 + e / knee)
+    out = torch.zeros_like(u)
     for axis, what in slopes.items():
         stress = force * cofactors[axis]
         stress[:, axis : axis + 1] -= weight * div

@@ -71,10 +71,11 @@ def divergence(lo, hi, scratch, u, weight, out, energy):
 
 
 @kernel
-def pressure(lo, hi, scratch, u, weight, least, out, energy):
-    """out = the force of sum weight (det - 1 - log det) but for R u, energy[i] likewise.
+def pressure(lo, hi, scratch, u, weight, knee, least, out, energy):
+    """out = the force of sum weight knee log(1 + e / knee) but for R u, energy[i] likewise.
 
-    det is that of the slopes of x + u(x). Below `least`, the logarithm goes on as its parabola.
+    e is det - 1 - log det, det that of the slopes of x + u(x). Below `least`, log det goes on as
+    its parabola.
     """
     depth, rows, columns = u.shape[1:]
     size = 18 * (rows + 1) * (columns + 1)
@@ -107,10 +108,10 @@ def pressure(lo, hi, scratch, u, weight, least, out, energy):
                     det = xi * c0 + xj * c1 + xk * c2
                     safe = max(det, least)
                     short = (det - safe) / least
-                    slope = weight * (one - one / safe + short / least)
-                    total += (
-                        det - one - np.log(safe) - short + _F(0.5) * (short * short - div * div)
-                    )
+                    e = det - one - np.log(safe) - short + _F(0.5) * short * short
+                    e = max(e, _F(0))  # but for rounding it is
+                    slope = weight * (one - one / safe + short / least) / (one + e / knee)
+                    total += knee * np.log(one + e / knee) - _F(0.5) * div * div
                     flat = weight * div
                     cells[0, j + 1, n] = slope * c0 - flat
                     cells[1, j + 1, n] = slope * c1
