@@ -239,7 +239,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}.", "Give a recipe that exists.") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} is not a recipe: {error}.", "Give TOML, or regcli.json."
         ) from error

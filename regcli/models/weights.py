@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from regcli.errors import RegcliError, WeightsError
+from regcli.errors import RecipeError, RegcliError, WeightsError
 from regcli.models.trust import Volumes
 from regcli.nets.base import FeatureNet
 from regcli.registry import LEARNERS, NETWORKS, parse, resolve
@@ -92,7 +92,9 @@ def network(spec: str, channels: int) -> FeatureNet:
     Raises:
         RecipeError: If there is no such network.
     """
-    name, _ = parse(NETWORKS, spec)
+    name, given = parse(NETWORKS, spec)
+    if given:
+        raise RecipeError(f"'{spec}': networks have no options.", f"Write {name} alone.")
     target, options = resolve(NETWORKS, name)
     return target(channels, **options)
 

@@ -2,6 +2,16 @@
 
 from dataclasses import dataclass
 
+from regcli.errors import RecipeError
+
+# The largest values that still draw heads; the smallest is 0.
+_MOST = {
+    **dict.fromkeys(("random_contrast", "thick", "bare", "cut", "noise", "jitter"), 1.0),
+    **{"turn_rad": 3.2, "scale": 1.0, "shift_mm": 200.0, "deepest_cut": 0.45, "bias": 2.0},
+    "coarsest_mm": 20.0,
+}
+_MOST_ELASTIC_MM = 20.0
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -46,3 +56,21 @@ class Drawing:
     coarsest_mm: float = 5.0
     noise: float = 0.06
     bias: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise RecipeError(
+                    f"{name} = {getattr(self, name):g} is out of range.",
+                    f"Give a number from 0 to {most:g}.",
+                )
+        if not all(0 <= mm <= _MOST_ELASTIC_MM for mm in self.elastic_mm):
+            raise RecipeError(
+                f"elastic_mm = {list(self.elastic_mm)} is out of range.",
+                f"Give numbers from 0 to {_MOST_ELASTIC_MM:g}.",
+            )
+        if not (all(0 <= share <= 1 for share in self.contrasts) and any(self.contrasts)):
+            raise RecipeError(
+                f"contrasts = {list(self.contrasts)} are no shares.",
+                "Give numbers from 0 to 1 for T1, T2, PD and FLAIR, one of them above 0.",
+            )

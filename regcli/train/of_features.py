@@ -58,7 +58,10 @@ class OfFeatures(Study):
             why = "--warm-steps 0 and" if labels else "no labels to warm up with and"
             raise InputError(f"With {why} --steps 0 nothing is learned.", "Give --steps.")
         if plan.warm_steps and not subjects.validation:
-            raise InputError("There is no case to validate with.", "Name some with --validation.")
+            raise InputError(
+                "There is no case to validate with.",
+                "Name some with --validation, or in the collections of a recipe.",
+            )
         if plan.steps:
             check_pairs(plan, subjects)
         return plan

@@ -198,7 +198,8 @@ class Pairs(Task[Drawn, FeatureNet]):
         """What is wrong with a displacement, (): labels and landmarks say, or else the images."""
         loss = _FOLDS * fold_loss(u)
         if self._labelled:
-            loss = loss + overlap_loss(fixed.types.to(u.device), moving.types.to(u.device), u)
+            types = self.subjects.words.common(fixed.types, moving.types)
+            loss = loss + overlap_loss(types[0].to(u.device), types[1].to(u.device), u)
         if fixed.points is not None and moving.points is not None:
             mm = _MM * self.plan.spacing_mm
             loss = loss + mm * landmark_loss(fixed.points, moving.points, u)
@@ -216,6 +217,7 @@ class Pairs(Task[Drawn, FeatureNet]):
         u, _, _ = registration.run(images[0], images[1], still, watch, (found[0], found[1]))
         if not self._labelled:
             return -float(self._misfit(fixed, moving, u))
-        moved = sample(moving.types, u, interpolation="nearest")
-        overlap = dice(fixed.types[0, 0], moved[0, 0].cpu())
+        truth, types = self.subjects.words.common(fixed.types, moving.types)
+        moved = sample(types, u, interpolation="nearest")
+        overlap = dice(truth[0, 0], moved[0, 0].cpu())
         return sum(overlap.values()) / max(len(overlap), 1)

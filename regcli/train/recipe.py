@@ -1,8 +1,12 @@
 """The recipe of a training: one TOML file that says what is learned, from whom, in which order."""
 
 import dataclasses
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from regcli.errors import RecipeError
@@ -14,6 +18,8 @@ from regcli.train.vocabulary import Words
 # settings that have a shorter name on the command line
 _NAMES = {"spacing": "spacing_mm", "lr": "rate", "warm_lr": "warm_rate"}
 _MACHINES = ("device", "start")  # not a recipe's to say
+_SAME: Mapping[str, str] = MappingProxyType({})
+_LONGEST = 1000  # characters of a folder's name
 _TABLES = ("collections", "types", "groups", "other", "stages")
 
 
@@ -22,7 +28,7 @@ class Collection:
     """Cases of one origin.
 
     Attributes:
-        folder: Of theirs, below DATA.
+        folder: Of theirs, as seen from DATA.
         synth: Whether images are drawn from their label maps; else their own are learned from.
         fill: Code of what is not labelled within the brain: sulci, in maps of brain alone.
         validation: Names of those to hold out.
@@ -61,13 +67,22 @@ def read_train_recipe(path: Path) -> TrainRecipe:
     fields = {f.name for f in dataclasses.fields(TrainPlan)} - {"stages", *_MACHINES}
     known = sorted((fields - set(_NAMES.values())) | set(_NAMES) | set(_TABLES))
     _no_others(path, "", set(content), set(known))
-    plan = _typed(path, settings, TrainPlan)
+    plan = _typed(path, settings, TrainPlan, {long: short for short, long in _NAMES.items()})
     if "stages" in content:
         plan["stages"] = _stages(path, _tables(path, "stages", content))
     collections = []
     for entry in _tables(path, "collections", content):
         _no_others(path, "collections: ", set(entry), _fields(Collection))
-        collections.append(Collection(**_typed(path, entry, Collection)))
+        collections.append(part := Collection(**_typed(path, entry, Collection)))
+        if not part.folder.isprintable() or len(part.folder) > _LONGEST or "" in part.validation:
+            raise RecipeError(
+                f"{path}: collection {len(collections)} has no name that can be.",
+                "Give folders and cases as they are called.",
+            )
+        if [(c.folder, c.synth) for c in collections].count((part.folder, part.synth)) > 1:
+            raise RecipeError(
+                f"{path} names the collection {part.folder} twice.", "Leave one of them out."
+            )
     return TrainRecipe(plan, tuple(collections), _words(path, content))
 
 
@@ -81,8 +96,9 @@ def _stages(path: Path, entries: list[dict[str, Any]]) -> tuple[tuple[int, dict[
                 f"{path}, stages: until = {end!r} is not after step {last}.",
                 "Give each stage the step that it ends before, the first one first.",
             )
-        changes = {k: v for k, v in entry.items() if k != "until"}
-        out.append((end, _typed(path, changes, Drawing)))
+        changes = _typed(path, {k: v for k, v in entry.items() if k != "until"}, Drawing)
+        Drawing(**changes)  # refuses what is out of range
+        out.append((end, changes))
         last = end
     return tuple(out)
 
@@ -137,8 +153,17 @@ def _no_others(path: Path, place: str, given: set[str], known: set[str]) -> None
         )
 
 
-def _typed(path: Path, values: dict[str, Any], kind: type) -> dict[str, Any]:
-    """Values of fields of a dataclass, as they are there; lists become tuples."""
+def _typed(
+    path: Path, values: dict[str, Any], kind: type, shown: Mapping[str, str] = _SAME
+) -> dict[str, Any]:
+    """Values of fields of a dataclass, as they are there; lists become tuples.
+
+    Args:
+        path: Of the recipe.
+        values: By the names of the fields.
+        kind: The dataclass.
+        shown: What the recipe calls fields, where that differs.
+    """
     defaults = {f.name: f.default for f in dataclasses.fields(kind)}
     out = {}
     for name, value in values.items():
@@ -146,9 +171,17 @@ def _typed(path: Path, values: dict[str, Any], kind: type) -> dict[str, Any]:
         out[name] = _like(default, value)
         if out[name] is None:
             raise RecipeError(
-                f"{path}: {name} cannot be {value!r}.", f"Give something like {default!r}."
+                f"{path}: {shown.get(name, name)} cannot be {value!r}.",
+                f"Give something like {_example(default)}.",
             )
     return out
+
+
+def _example(default: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(default, tuple):
+        return json.dumps(list(default) or ["a name"])
+    return json.dumps(default)
 
 
 def _like(default: Any, value: Any) -> Any:
@@ -159,7 +192,7 @@ def _like(default: Any, value: Any) -> Any:
         parts = tuple(_like(default[0] if default else "", part) for part in value)
         return None if None in parts else parts
     if isinstance(default, float) and type(value) in (int, float):
-        return float(value) if value >= 0 else None
+        return float(value) if 0 <= value < math.inf else None
     if type(value) is not type(default) or (type(value) is int and value < 0):
         return None
     return value

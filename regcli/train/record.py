@@ -86,7 +86,8 @@ def continued(run: Path, begun: dict[str, Any], record: dict[str, Any]) -> dict[
             f"{run} was begun by another version of regcli, which planned or drew other things.",
             f"Go on with that version, or train in another folder{begin}.",
         )
-    for key in ("synth", "training", "validation", "codes", "recipe", "plan"):
+    parts = ("synth", "collections", "types", "training", "validation", "codes", "recipe", "plan")
+    for key in parts:
         if key in begun and begun[key] != now[key]:
             changed = key
             if key == "plan":

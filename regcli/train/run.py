@@ -37,6 +37,9 @@ from regcli.train.types import Types
 
 CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
+_LEAST = {"rise": 1, "cool": 1, "validate_every": 1, "warm_steps": 0, "steps": 0, "batch": 0}
+_MOST, _MOST_SAMPLES = 1_000_000_000, 4096
+_MOST_RATES = {"warm_rate": 10.0, "rate": 10.0, "clip": 1e6, "smoothness": 1e3}
 _FORGOTTEN = 5  # times that the average's memory fits into the steps of a cooled end
 
 
@@ -236,17 +239,39 @@ def _check(job: TrainJob) -> None:
 
 def _check_numbers(plan: TrainPlan) -> None:
     """Refuse what the command line would not let through, but a recipe may say."""
-    for name in ("rise", "cool", "validate_every"):
-        if getattr(plan, name) < 1:
-            raise RecipeError(f"{name} = {getattr(plan, name)} steps.", "Give 1 or more.")
+    for name, least in _LEAST.items():
+        if not least <= getattr(plan, name) <= _MOST:
+            raise RecipeError(
+                f"{name} = {getattr(plan, name)} is out of range.",
+                f"Give a whole number from {least} to {_MOST}.",
+            )
+    for name, most in _MOST_RATES.items():
+        if not 0 < getattr(plan, name) <= most:
+            raise RecipeError(
+                f"{name} = {getattr(plan, name):g} is out of range.",
+                f"Give a number above 0, {most:g} at most.",
+            )
+    if plan.batch > _MOST_SAMPLES:
+        raise RecipeError(
+            f"A --batch of {plan.batch} is too large.", f"Give {_MOST_SAMPLES} at most."
+        )
+    if not 0 <= plan.decay < 1:
+        raise RecipeError(f"decay = {plan.decay:g} is not below 1.", "0.0001 is normal.")
+    if not any(plan.gains):
+        raise RecipeError("gains of 0 leave features no weight.", "Give some above 0.")
     if not 0 <= plan.average < 1:
         raise RecipeError(f"average = {plan.average:g} is not below 1.", "0.999 is normal.")
     if plan.precision not in ("auto", "fp32", "bf16"):
         raise RecipeError(
             f"precision = '{plan.precision}' does not exist.", "Choose from auto, fp32, bf16."
         )
-    if any(min(changes.get("shape", (1,))) < 1 for _, changes in plan.stages):
-        raise RecipeError("A stage has a shape of no voxels.", "Write it like [65, 81, 65].")
+    for _, changes in plan.stages:
+        shape = changes.get("shape", (1,))
+        if min(shape) < 1 or math.prod(shape) > MOST_VOXELS:
+            raise RecipeError(
+                f"A stage has the shape {list(shape)}.",
+                f"Write it like [65, 81, 65], with {MOST_VOXELS:,} voxels at most.",
+            )
 
 
 def _study(plan: TrainPlan) -> Study:
@@ -309,6 +334,8 @@ def _record(job: TrainJob, plan: TrainPlan, team: Team) -> dict[str, Any]:
         "command": list(job.command),
         "data": str(job.data),
         "synth": job.synth or any(part.synth for part in job.recipe.collections),
+        "collections": [dataclasses.asdict(part) for part in job.recipe.collections],
+        "types": None if job.recipe.words is None else job.recipe.words.listed(),
         "plan": dataclasses.asdict(plan),
         "drawing": dataclasses.asdict(plan.drawing),
         "environment": environment() | {"processes": str(team.rank.count)},

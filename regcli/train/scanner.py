@@ -73,7 +73,8 @@ def contrast(words: Vocabulary, drawing: Drawing, generator: Generator) -> Tenso
     numbers = torch.rand(len(words.codes) + 2, generator=generator)
     means = 0.05 + 0.95 * numbers[2:]
     if numbers[0] > drawing.random_contrast:
-        place = bisect(list(accumulate(drawing.contrasts[:-1])), float(numbers[1]))
+        shares = list(accumulate(drawing.contrasts))
+        place = bisect(shares[:-1], float(numbers[1]) * shares[-1])
         table = list(_CONTRASTS.values())[place]
         known = {code: mean for group, mean in table.items() for code in group}
         jitter = torch.randn(len(words.codes), generator=generator)

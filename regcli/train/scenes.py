@@ -99,8 +99,9 @@ class Scenes:
             return -float(map_loss(view.fixed, view.moving, u, view.shown, smoothness))
         own = self._prepared(scene.fixed).space
         fine = transferred(u, view.space, own)
-        moved = sample(scene.moving.types, fine.cpu(), interpolation="nearest")
-        overlap = dice(scene.fixed.types[0, 0], moved[0, 0])
+        truth, types = self.subjects.words.common(scene.fixed.types, scene.moving.types)
+        moved = sample(types, fine.cpu(), interpolation="nearest")
+        overlap = dice(truth[0, 0], moved[0, 0])
         return sum(overlap.values()) / max(len(overlap), 1)
 
     def _some_types(self, scene: Scene, view: View) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,6 @@ from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
 from regcli.train.synth import Sample, draw, generator_of
 from regcli.train.task import Task
-from regcli.train.vocabulary import Vocabulary
 
 _IMAGES = 2  # of each validation subject, and of each kind
 _KNOWN = 0.8  # of the Dice of the best: images that score less are strange to a network
@@ -110,7 +109,8 @@ class Types(Task[Lesson, FeatureNet]):
                 image = Prepared(Space(plan.shape, mm), sample.image.to(plan.torch_device))
                 found = describe(net, image, plan.gains)
                 types = found.levels[-1][0].argmax(dim=0).cpu()
-                scores[kind].append(overlaps(types, sample.types[0, 0], subjects.words))
+                truth, types = subjects.words.common(sample.types[0, 0], types)
+                scores[kind].append(dice(truth, types))
                 seen.append((_mean(scores[kind][-1].values()), found.volumes()))
         means = {kind: _mean([_mean(one.values()) for one in of]) for kind, of in scores.items()}
         by_type = {
@@ -121,24 +121,6 @@ class Types(Task[Lesson, FeatureNet]):
         known = [volumes for score, volumes in seen if score >= _KNOWN * seen[0][0]]
         known = known if len(known) > 2 else [volumes for _, volumes in seen]
         return _mean(means.values()), {"volumes": usual(known), "dice": means, "T1": by_type}
-
-
-def overlaps(types: Tensor, classes: Tensor, words: Vocabulary) -> dict[int, float]:
-    """Dice of every class that a map shows, the background left out.
-
-    Args:
-        types: (I, J, K), found.
-        classes: (I, J, K), true.
-        words: Of both; a type that belongs to a set counts as the set where only that is known.
-    """
-    shown = [n for n, members in enumerate(words.sets, start=words.count) if (classes == n).any()]
-    merged = torch.arange(words.count)
-    for n in shown:
-        merged[list(words.sets[n - words.count])] = n
-    found, true = merged[types.long()], classes
-    inside = {m for n in shown for m in words.sets[n - words.count]}
-    scores = dice(torch.where(torch.isin(true, torch.tensor([*inside])), 0, true), found)
-    return {n: score for n, score in scores.items() if n in shown or n < words.count}
 
 
 def _mean(values: Iterable[float]) -> float:

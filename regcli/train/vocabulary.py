@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from regcli.errors import InputError, RecipeError
 from regcli.models.channels import BACKGROUND, FREESURFER
@@ -68,6 +72,15 @@ class Vocabulary:
             first.setdefault(_TISSUE.get(code, code), place)
         return tuple(first[_TISSUE.get(code, code)] for code in self.codes)
 
+    def common(self, *maps: Tensor) -> list[Tensor]:
+        """Maps of classes, any shape, told apart no better than the coarsest of them does."""
+        out = list(maps)
+        for n, members in enumerate(self.sets, start=self.count):
+            if any(bool((classes == n).any()) for classes in maps):
+                those = torch.tensor(members)
+                out = [torch.where(torch.isin(t, those.to(t)), n, t) for t in out]
+        return out
+
     def tissue(self, place: int) -> int:
         """The FreeSurfer code, of the left side, whose intensity the code at a place has."""
         return _TISSUE.get(self.codes[place], self.codes[place])
@@ -107,6 +120,10 @@ class Words:
                 raise RecipeError(
                     f"The group '{name}': {cause}.", f"Choose from {', '.join(self.types)}."
                 )
+
+    def listed(self) -> list[Any]:
+        """Everything as lists: the order of types is that of a network's channels."""
+        return [list(self.types.items()), list(self.groups.items()), self.other]
 
 
 def vocabulary(codes: Iterable[int], words: Words | None = None) -> Vocabulary:

@@ -114,6 +114,10 @@ def test_options_that_a_recipe_leaves_no_room_for_are_refused(
         ("cool = 2", "average = 1.0", 2, "average"),
         ("until = 2", "until = 2\nshape = [0, 0, 0]", 2, "shape"),
         ("until = 2", "until = 2\nshape = [18, 17, 17]", 2, "18x17x17"),
+        ("until = 2", "until = 2\nshape = [401, 401, 401]", 2, "shape"),
+        ("cool = 2", 'network = "unet:width=0"', 2, "unet:width=0"),
+        ("warm_lr = 0.01", "warm_lr = 0.0", 2, "warm_rate"),
+        ("cool = 2", "batch = 1000000000", 2, "batch"),
         ('folder = "brains/labels"', 'folder = "absent"', 3, "absent"),
         ('validation = ["s2", "s3"]', 'validation = ["s7"]', 3, "s7"),
     ],
@@ -135,3 +139,25 @@ def test_an_empty_collection_is_refused(run, collections, tmp_path):
     (tmp_path / "heads").mkdir()
     (tmp_path / "recipe.toml").write_text('[[collections]]\nfolder = "heads"\n')
     assert run(*by_recipe(tmp_path, tmp_path / "run")).fails(3, "heads")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("white = [2, 41]", "pale = [2, 41]", "types"),
+        ("white = [2, 41]\nfluid = [4, 43]", "fluid = [4, 43]\nwhite = [2, 41]", "types"),
+        ("fill = 4", "fill = 43", "collections"),
+        ("until = 2", "until = 1", "plan"),
+    ],
+)
+def test_a_run_goes_on_by_the_recipe_that_it_was_begun_with(
+    run, collections, tmp_path, old, new, named
+):
+    out = tmp_path / "run"
+    assert run(*by_recipe(collections, out, "--warm-steps", 2)).code == 0
+    assert old in RECIPE
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace(old, new))
+    other = ("train", collections, "--recipe", tmp_path / "recipe.toml", "-o", out)
+    told = run(*other, "--resume", "--warm-steps", 2, *FAST)
+    assert told.code == 2
+    assert named in told.err or "stages" in told.err

@@ -96,7 +96,16 @@ def test_shipped_recipes_can_be_read(path):
         ("[[stages]]\nuntil = 5\n[[stages]]\nuntil = 5", "until"),
         ("[[stages]]\nuntil = 5\nspacing_mm = 1.0", "'spacing_mm'"),
         ("[[stages]]\nuntil = 5\nthick = 'much'", "'much'"),
+        ("warm_lr = inf", "warm_lr"),
+        ("[[stages]]\nuntil = 5\ncoarsest_mm = inf", "coarsest_mm"),
+        ("[[stages]]\nuntil = 5\ncoarsest_mm = 1e9", "coarsest_mm"),
+        ("[[stages]]\nuntil = 5\nrandom_contrast = 5", "random_contrast"),
+        ("[[stages]]\nuntil = 5\ncontrasts = [0, 0, 0, 0]", "contrasts"),
+        ("[[stages]]\nuntil = 5\nelastic_mm = [1e9, 0, 0]", "elastic_mm"),
         ("[[collections]]\npath = 'x'", "'path'"),
+        ("[[collections]]\nfolder = 'a'\n[[collections]]\nfolder = 'a'", "twice"),
+        ('[[collections]]\nfolder = "a\\u0000b"', "collection 1"),
+        ("[[collections]]\nvalidation = ['']", "collection 1"),
         ("[[collections]]\nfill = 'x'", "fill"),
         ("[collections]\nfolder = 'x'", "collections"),
         ("other = [3]", "without types"),
@@ -115,7 +124,7 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path, text, named):
     assert named in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a = ", b"[[["])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a = ", b"[[[", b"a = " + b"[" * 10**5])
 def test_what_is_no_recipe_is_refused(tmp_path, content):
     path = tmp_path / "recipe.toml"
     path.write_bytes(content)

@@ -8,8 +8,8 @@ from regcli.models.weights import network
 from regcli.train.pairs import Pairs
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
-from regcli.train.types import Types, overlaps
-from regcli.train.vocabulary import Words, vocabulary
+from regcli.train.types import Types
+from regcli.train.vocabulary import vocabulary
 
 WORDS = vocabulary(CODES)
 PLAN = TrainPlan(shape=(17, 17, 17), spacing_mm=1.0)
@@ -34,18 +34,3 @@ def test_a_plan_that_holds_a_brain_is_no_smaller_than_asked():
 
 def test_a_plan_never_holds_more_than_memory_bears():
     assert PLAN.holding((400.0, 400.0, 400.0)) == PLAN
-
-
-def test_regions_count_together_where_only_their_sum_is_known():
-    words = vocabulary(
-        {2, 41, 3, 1003, 1011},
-        Words(
-            {"white": (2, 41), "front": (1003,), "back": (1011,)},
-            {"grey": ((3,), ("front", "back"))},
-        ),
-    )
-    found = torch.tensor([0, 1, 1, 2, 2, 3, 3, 0]).view(2, 2, 2)
-    coarse = torch.tensor([0, 1, 1, 4, 4, 4, 4, 4]).view(2, 2, 2)
-    assert overlaps(found, coarse, words) == pytest.approx({1: 1.0, 4: 8 / 9})
-    fine = torch.tensor([0, 1, 1, 2, 2, 2, 3, 0]).view(2, 2, 2)
-    assert overlaps(found, fine, words) == pytest.approx({1: 1.0, 2: 4 / 5, 3: 2 / 3})

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from regcli.errors import InputError, RecipeError
 from regcli.train.vocabulary import Words, vocabulary
@@ -70,3 +71,13 @@ def test_parcels_count_as_cortex_where_nothing_else_is_declared():
     words = vocabulary({2, 3, 41, 42, 1003, 2030, 251})
     assert words.types[1003] == words.types[2030] == words.types[3]
     assert words.types[251] == words.types[2]
+
+
+def test_regions_count_together_where_only_their_sum_is_known():
+    words = vocabulary({2, 3, 41, 42, 85, 1003, 1011}, WORDS)
+    fine = torch.tensor([0, 1, 1, 2, 2, 3, 3, 0])
+    coarse = torch.tensor([0, 1, 1, 4, 4, 4, 4, 4])
+    one, other = words.common(fine, coarse)
+    assert one.tolist() == [0, 1, 1, 4, 4, 4, 4, 0]
+    assert other.tolist() == coarse.tolist()
+    assert all(torch.equal(t, fine) for t in words.common(fine, fine))
