@@ -50,7 +50,8 @@ def test_verify_finds_damage(run, brain):
 
 
 def test_register_takes_the_weights_that_come_with_it_and_says_so(run, brain, scans, tmp_path):
-    arguments = ("register", scans.fixed, scans.moving, "--json", "-q", *HERE)
+    # from the header this pair ends 40 mm apart: nobody could tell that the contrasts are the same
+    arguments = ("register", scans.fixed, scans.moving, "--json", "-q")
     arguments = (*arguments, "--iterations", "3x3x3")
     told = run(*arguments, "-o", tmp_path / "auto")
     report = json.loads(told.out)
