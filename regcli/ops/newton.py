@@ -120,19 +120,21 @@ def two_grid(
     half = Quadratic(model.value, g, halve(model.A))
     # a coarse difference is spread over two fine ones, in each of the rows of fine voxels
     share = math.prod(factors(u)) / 4
-    still = torch.zeros_like(half.g)
-    d = solve(half, still, stiffness * share, damping, iterations, bulk * share)
+    d = solve(half, 0 * half.g, stiffness * share, damping, iterations, bulk * share)
     i, j, k = u.shape[2:]
     d = double(d, (i, j, k))
     mu, diagonal = damping_of(model, damping), inner_diagonal(stiffness, bulk)
     if body(u) != "cpu":
         return _relax_reference(d, u, model, stiffness.to(u), mu, diagonal.to(u))
     numbers = (stiffness.numpy(), diagonal.numpy(), np.float32(mu), np.float32(_OMEGA))
+    still, force = model.g, model.g
+    if bulk:  # the loop of a sweep knows springs only
+        still, force = empty(*d.shape), empty(*d.shape)
+        divergence_onto(still, u, bulk, model.g)
     for _ in range(_SWEEPS):
-        out, force = empty(*d.shape), model.g
+        out = empty(*d.shape)
         if bulk:
-            force = force.clone()
-            divergence_onto(force, u + d, bulk)
+            divergence_onto(force, d, bulk, still)
         arrays = (d[0].numpy(), u[0].numpy(), force[0].numpy(), model.A[0].numpy())
         run(twogrid.relax, i, *arrays, *numbers, out[0].numpy())
         d = out

@@ -20,21 +20,23 @@ from regcli.ops.stencils import Axes, along, applied, transposed
 _LEAST = 0.1
 
 
-def divergence_onto(out: Tensor, u: Tensor, weight: float) -> Tensor:
+def divergence_onto(out: Tensor, u: Tensor, weight: float, start: Tensor | None = None) -> Tensor:
     """Add R u to `out`, R being the Hessian of the price at u = 0: u . R u = weight (div u)^2.
 
     Args:
         out: (1, 3, I, J, K).
         u: (1, 3, I, J, K), voxels; see `has_loops`.
         weight: Factor.
+        start: To what R u is added instead, for `out` to hold the sum.
 
     Returns:
         () float64, u . R u.
     """
+    start = out if start is None else start
     _, _, planes, rows, columns = u.shape
     energy = torch.zeros(planes, dtype=torch.float64)
     size = loops.scratch_size(1, rows, columns)
-    arrays = (u[0].numpy(), np.float32(weight), out[0].numpy(), energy.numpy())
+    arrays = (u[0].numpy(), np.float32(weight), start[0].numpy(), out[0].numpy(), energy.numpy())
     run_with_scratch(loops.divergence, planes, size, *arrays)
     return energy.sum()
 

@@ -7,7 +7,7 @@ with zeros around them, so that edges are free.
 
 import numpy as np
 
-from regcli.ops.kernels.cpu.slabs import inline, kernel
+from regcli.ops.kernels.cpu.slabs import copy_row, inline, kernel
 
 _F = np.float32
 
@@ -35,8 +35,8 @@ def _spread(a, b, c, d, axis, out):
 
 
 @kernel
-def divergence(lo, hi, scratch, u, weight, out, energy):
-    """out += R u and energy[i] = u . R u of a plane of cells; u . R u = sum weight (div u)^2."""
+def divergence(lo, hi, scratch, u, weight, start, out, energy):
+    """out = start + R u, energy[i] = sum weight (div u)^2 of a plane of cells; R its matrix."""
     depth, rows, columns = u.shape[1:]
     planes = scratch[: 2 * (rows + 1) * (columns + 1)].reshape(2, rows + 1, columns + 1)
     planes[:] = 0
@@ -65,6 +65,8 @@ def divergence(lo, hi, scratch, u, weight, out, energy):
         before = planes[(i + 1) % 2]
         for j in range(rows):
             a, b, c, d = before[j], before[j + 1], cells[j], cells[j + 1]
+            for axis in range(3):
+                copy_row(start[axis, i, j], out[axis, i, j])
             _spread(a, b, c, d, 0, out[0, i, j])
             _spread(a, b, c, d, 1, out[1, i, j])
             _spread(a, b, c, d, 2, out[2, i, j])
@@ -81,6 +83,8 @@ def pressure(lo, hi, scratch, u, weight, knee, least, out, energy):
     size = 18 * (rows + 1) * (columns + 1)
     planes = scratch[:size].reshape(2, 9, rows + 1, columns + 1)
     planes[:] = 0
+    rest = np.empty((3, columns), _F)
+    det, change, slope = rest[0], rest[1], rest[2]
     one, q = _F(1), _F(0.25)
     for i in range(lo - 1, hi):
         cells, total = planes[i % 2], 0.0
@@ -102,26 +106,30 @@ def pressure(lo, hi, scratch, u, weight, knee, least, out, energy):
                     zi = q * (z2[k] + z3[k] + z2[n] + z3[n] - z0[k] - z1[k] - z0[n] - z1[n])
                     zj = q * (z1[k] + z3[k] + z1[n] + z3[n] - z0[k] - z2[k] - z0[n] - z2[n])
                     zk = q * (z0[n] + z1[n] + z2[n] + z3[n] - z0[k] - z1[k] - z2[k] - z3[k])
-                    div = xi + yj + zk
+                    change[n] = xi + yj + zk
                     xi, yj, zk = one + xi, one + yj, one + zk
                     c0, c1, c2 = yj * zk - yk * zj, yk * zi - yi * zk, yi * zj - yj * zi
-                    det = xi * c0 + xj * c1 + xk * c2
-                    safe = max(det, least)
-                    short = (det - safe) / least
-                    e = det - one - np.log(safe) - short + _F(0.5) * short * short
+                    det[n] = xi * c0 + xj * c1 + xk * c2
+                    cells[0, j + 1, n] = c0
+                    cells[1, j + 1, n] = c1
+                    cells[2, j + 1, n] = c2
+                    cells[3, j + 1, n] = xk * zj - xj * zk
+                    cells[4, j + 1, n] = xi * zk - xk * zi
+                    cells[5, j + 1, n] = xj * zi - xi * zj
+                    cells[6, j + 1, n] = xj * yk - xk * yj
+                    cells[7, j + 1, n] = xk * yi - xi * yk
+                    cells[8, j + 1, n] = xi * yj - xj * yi
+                for n in range(1, columns):  # logarithms would keep the others from being vectors
+                    safe = max(det[n], least)
+                    short = (det[n] - safe) / least
+                    e = det[n] - one - np.log(safe) - short + _F(0.5) * short * short
                     e = max(e, _F(0))  # but for rounding it is
-                    slope = weight * (one - one / safe + short / least) / (one + e / knee)
-                    total += knee * np.log(one + e / knee) - _F(0.5) * div * div
-                    flat = weight * div
-                    cells[0, j + 1, n] = slope * c0 - flat
-                    cells[1, j + 1, n] = slope * c1
-                    cells[2, j + 1, n] = slope * c2
-                    cells[3, j + 1, n] = slope * (xk * zj - xj * zk)
-                    cells[4, j + 1, n] = slope * (xi * zk - xk * zi) - flat
-                    cells[5, j + 1, n] = slope * (xj * zi - xi * zj)
-                    cells[6, j + 1, n] = slope * (xj * yk - xk * yj)
-                    cells[7, j + 1, n] = slope * (xk * yi - xi * yk)
-                    cells[8, j + 1, n] = slope * (xi * yj - xj * yi) - flat
+                    slope[n] = weight * (one - one / safe + short / least) / (one + e / knee)
+                    total += knee * np.log(one + e / knee) - _F(0.5) * change[n] * change[n]
+                for c in range(9):
+                    row, flat = cells[c, j + 1], weight if c % 4 == 0 else _F(0)
+                    for n in range(1, columns):
+                        row[n] = slope[n] * row[n] - flat * change[n]
         if i < lo:
             continue
         energy[i] = weight * total
