@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM that are not lost: raised at once, and again at the next step."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ def listen() -> None:
     """Take Ctrl-C, and SIGTERM, by which batch systems end jobs, for the same request."""
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, _interrupt)
+    sys.unraisablehook = unraisable
 
 
 def interruptible(show: Callable[[str, float], None]) -> Callable[[str, float], None]:
@@ -38,3 +40,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     if not (again and _asked.is_set()):
         _asked.set()
         raise KeyboardInterrupt
+
+
+def unraisable(dropped: "sys.UnraisableHookArgs") -> None:
+    """Report an exception that Python dropped; an interrupt is not lost, and needs no report.
+
+    Args:
+        dropped: See sys.unraisablehook.
+    """
+    if not (dropped.exc_type is KeyboardInterrupt and _asked.is_set()):
+        sys.__unraisablehook__(dropped)
