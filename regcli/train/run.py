@@ -39,7 +39,7 @@ CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
 _LEAST = {"rise": 1, "cool": 1, "validate_every": 1, "warm_steps": 0, "steps": 0, "batch": 0}
 _MOST, _MOST_SAMPLES = 1_000_000_000, 4096
-_MOST_RATES = {"warm_rate": 10.0, "rate": 10.0, "clip": 1e6, "smoothness": 1e3}
+_POSITIVE = {"warm_rate": "--warm-lr", "rate": "--lr", "clip": "clip", "smoothness": "smoothness"}
 _FORGOTTEN = 5  # times that the average's memory fits into the steps of a cooled end
 
 
@@ -245,11 +245,10 @@ def _check_numbers(plan: TrainPlan) -> None:
                 f"{name} = {getattr(plan, name)} is out of range.",
                 f"Give a whole number from {least} to {_MOST}.",
             )
-    for name, most in _MOST_RATES.items():
-        if not 0 < getattr(plan, name) <= most:
+    for name, shown in _POSITIVE.items():
+        if not 0 < getattr(plan, name) < math.inf:
             raise RecipeError(
-                f"{name} = {getattr(plan, name):g} is out of range.",
-                f"Give a number above 0, {most:g} at most.",
+                f"{shown} {getattr(plan, name):g} is not a positive number.", "Give one above 0."
             )
     if plan.batch > _MOST_SAMPLES:
         raise RecipeError(

@@ -116,7 +116,7 @@ def test_options_that_a_recipe_leaves_no_room_for_are_refused(
         ("until = 2", "until = 2\nshape = [18, 17, 17]", 2, "18x17x17"),
         ("until = 2", "until = 2\nshape = [401, 401, 401]", 2, "shape"),
         ("cool = 2", 'network = "unet:width=0"', 2, "unet:width=0"),
-        ("warm_lr = 0.01", "warm_lr = 0.0", 2, "warm_rate"),
+        ("warm_lr = 0.01", "warm_lr = 0.0", 2, "--warm-lr"),
         ("cool = 2", "batch = 1000000000", 2, "batch"),
         ('folder = "brains/labels"', 'folder = "absent"', 3, "absent"),
         ('validation = ["s2", "s3"]', 'validation = ["s7"]', 3, "s7"),
