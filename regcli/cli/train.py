@@ -209,7 +209,7 @@ def train(
 
 
 def _defaults(model: str, of_dio: dict[str, Any]) -> dict[str, Any]:
-    """Of what depends on the model.
+    """Defaults of settings that depend on the model.
 
     Raises:
         RecipeError: If the model takes none of the options for features, and some are given.

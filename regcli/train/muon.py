@@ -2,7 +2,8 @@
 
 A gradient is dominated by a few directions of a layer's weights; the others hardly learn. Here the
 momentum of each kernel, seen as a matrix, is replaced by the orthogonal matrix nearest to it. Types
-of drawn T1-like images, 300 samples from random weights: a Dice of .72 where AdamW reached .48.
+of drawn T1-like images, 300 samples from random weights, one run each: a Dice of .63, .716 and .717
+at rates of .01, .02 and .05, and .48 by AdamW at 2e-3, the rate used before; others were not tried.
 
 Source: Jordan et al., Muon, 2024 (momentum, the quintic's coefficients); Loshchilov and Hutter,
 ICLR 2019, for what is no matrix.

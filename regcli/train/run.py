@@ -21,6 +21,7 @@ from regcli.recipe import RegisterRecipe
 from regcli.train.card import card, environment
 from regcli.train.distributed import Team, joined
 from regcli.train.gradients import Learner
+from regcli.train.limits import check_limits
 from regcli.train.loop import BEST, LAST, LOG, Watch, train
 from regcli.train.of_features import OfFeatures
 from regcli.train.of_steps import OfSteps
@@ -37,9 +38,6 @@ from regcli.train.types import Types
 
 CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
-_LEAST = {"rise": 1, "cool": 1, "validate_every": 1, "warm_steps": 0, "steps": 0, "batch": 0}
-_MOST, _MOST_SAMPLES = 1_000_000_000, 4096
-_POSITIVE = {"warm_rate": "--warm-lr", "rate": "--lr", "clip": "clip", "smoothness": "smoothness"}
 _FORGOTTEN = 5  # times that the average's memory fits into the steps of a cooled end
 
 
@@ -216,7 +214,7 @@ def _check(job: TrainJob) -> None:
             f"--spacing {plan.spacing_mm:g} is not between {FINEST_MM:g} and {COARSEST_MM:g} mm.",
             "2 is normal for a brain.",
         )
-    _check_numbers(plan)
+    check_limits(plan)
     _study(plan).check(plan)
     if job.run.exists() and not job.run.is_dir():
         raise OutputError(f"{job.run} is not a folder.", "Name another one with -o.")
@@ -235,42 +233,6 @@ def _check(job: TrainJob) -> None:
             f"{job.run / LAST} is missing; beginning again would overwrite {BEST}.",
             f"Put it back, or take {BEST} elsewhere to begin again.",
         )
-
-
-def _check_numbers(plan: TrainPlan) -> None:
-    """Refuse what the command line would not let through, but a recipe may say."""
-    for name, least in _LEAST.items():
-        if not least <= getattr(plan, name) <= _MOST:
-            raise RecipeError(
-                f"{name} = {getattr(plan, name)} is out of range.",
-                f"Give a whole number from {least} to {_MOST}.",
-            )
-    for name, shown in _POSITIVE.items():
-        if not 0 < getattr(plan, name) < math.inf:
-            raise RecipeError(
-                f"{shown} {getattr(plan, name):g} is not a positive number.", "Give one above 0."
-            )
-    if plan.batch > _MOST_SAMPLES:
-        raise RecipeError(
-            f"A --batch of {plan.batch} is too large.", f"Give {_MOST_SAMPLES} at most."
-        )
-    if not 0 <= plan.decay < 1:
-        raise RecipeError(f"decay = {plan.decay:g} is not below 1.", "0.0001 is normal.")
-    if not any(plan.gains):
-        raise RecipeError("gains of 0 leave features no weight.", "Give some above 0.")
-    if not 0 <= plan.average < 1:
-        raise RecipeError(f"average = {plan.average:g} is not below 1.", "0.999 is normal.")
-    if plan.precision not in ("auto", "fp32", "bf16"):
-        raise RecipeError(
-            f"precision = '{plan.precision}' does not exist.", "Choose from auto, fp32, bf16."
-        )
-    for _, changes in plan.stages:
-        shape = changes.get("shape", (1,))
-        if min(shape) < 1 or math.prod(shape) > MOST_VOXELS:
-            raise RecipeError(
-                f"A stage has the shape {list(shape)}.",
-                f"Write it like [65, 81, 65], with {MOST_VOXELS:,} voxels at most.",
-            )
 
 
 def _study(plan: TrainPlan) -> Study:
