@@ -229,7 +229,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         InputError: If the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark of the order
         if path.suffix == ".json":
             content = json.loads(text)
             content = content.get("recipe", content) if isinstance(content, dict) else content

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 from typing import Any
 
 import torch
@@ -41,6 +42,9 @@ def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
     """
     plan, features = record["plan"], facts["model"] == "dio"
     drawn = "images drawn from label maps" if record["synth"] else "images"
+    if parts := record.get("collections"):
+        kinds = (f"{p['folder']}, {'drawn' if p['synth'] else 'as they are'}" for p in parts)
+        drawn = "; ".join(kinds)
     start = facts.get("start")
     begun = f"from {start} on, whose data and licence count too: " if start else ""
     if features:
@@ -54,12 +58,13 @@ def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
     lines = [
         f"# Weights of {title}",
         "",
-        f"- **Data**: {len(record['training'])} training subjects ({drawn}), "
+        f"- **Data**: {len(record['training'])} training cases ({drawn}), "
         f"{len(record['validation'])} held out: {', '.join(record['validation'])}.",
         "- **Licence**: that of the data; say here what it allows.",
         f"- **Recipe**: {begun}{steps} (adjoint {plan['adjoint']}); batch {plan['batch']}, "
         f"{plan['spacing_mm']:g} mm, {'x'.join(map(str, plan['shape']))} voxels, "
-        f"{plan['precision']}; all of it in train.json and in the file's header.",
+        f"{plan['precision']}; all of it in train.json and in the file's header. "
+        f"Begun by `{shlex.join(record['command'])}`.",
         f"- **Seed**: {plan['seed']}.",
         f"- **Hardware and time**: {_listed(record['environment'])}; "
         f"{facts['seconds'] / 60:.0f} minutes.",

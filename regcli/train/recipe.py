@@ -119,7 +119,10 @@ def _words(path: Path, content: dict[str, Any]) -> Words | None:
         groups[name] = _codes(path, name, group["codes"]), tuple(named)
     if not types:
         raise RecipeError(f"{path} declares no types.", "Give [types] some, or leave it out.")
-    return Words(types, groups, _codes(path, "other", content.get("other", [])))
+    try:
+        return Words(types, groups, _codes(path, "other", content.get("other", [])))
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error.cause}", error.remedy) from error
 
 
 def _codes(path: Path, name: str, value: Any) -> tuple[int, ...]:

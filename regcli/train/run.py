@@ -221,6 +221,8 @@ def _check(job: TrainJob) -> None:
     for name in (RECORD, LAST, BEST, LOG, CARD, PICTURE):
         if (job.run / name).is_dir():
             raise OutputError(f"{job.run / name} is a folder.", "Move it, or name another -o.")
+    if job.finish is not None and job.finish.resolve() == job.run.resolve():
+        raise RecipeError(f"--finish: {job.run} is the run itself.", "Name another folder by -o.")
     there = any((job.run / name).exists() for name in (RECORD, LAST, BEST))
     if there and not job.resume:
         raise OutputError(f"{job.run} holds a training.", "Give --resume, or another folder by -o.")

@@ -111,6 +111,12 @@ def read_subjects(
         progress(0.5 * (n + 1) / len(cases))
     shown = [_codes(map_) for map_ in labels]
     _check_codes(every := set().union(*shown))
+    for (case, _), codes in zip(cases, shown, strict=True):
+        if words is not None and (strange := sorted(codes - words.codes)):
+            raise InputError(
+                f"{case.labels} holds the code {strange[0]}, which the recipe does not declare.",
+                "Add it to a type, to a group or to 'other'.",
+            )
     known = vocabulary(every | {source.fill for source in sources}, words)
     brain = {code for code, inside in zip(known.codes, known.inside, strict=True) if inside}
     anatomies = []

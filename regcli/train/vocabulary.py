@@ -104,6 +104,8 @@ class Words:
         seen: dict[int, str] = {0: BACKGROUND}
         lists = [*self.types.items(), *((n, codes) for n, (codes, _) in self.groups.items())]
         for name, codes in [*lists, ("other", self.other)]:
+            if not name.strip() or name == BACKGROUND:
+                raise RecipeError(f"'{name}' is no name of a type.", "Give it another one.")
             if not codes and name != "other":
                 raise RecipeError(f"'{name}' has no codes.", "Give it some, or leave it out.")
             for code in codes:
@@ -120,6 +122,12 @@ class Words:
                 raise RecipeError(
                     f"The group '{name}': {cause}.", f"Choose from {', '.join(self.types)}."
                 )
+
+    @property
+    def codes(self) -> frozenset[int]:
+        """All that are declared."""
+        grouped = (codes for codes, _ in self.groups.values())
+        return frozenset((0, *self.other)).union(*self.types.values(), *grouped)
 
     def listed(self) -> list[Any]:
         """Everything as lists: the order of types is that of a network's channels."""
@@ -159,7 +167,8 @@ def _declared(every: tuple[int, ...], words: Words) -> Vocabulary:
             sets.append(tuple(sorted(numbers[name] for name in names)))
     if strange := sorted(set(every) - set(classes)):
         raise InputError(
-            f"The label maps hold the code {strange[0]}, which the recipe does not declare.",
+            f"The label maps, or what fills them, hold the code {strange[0]}, which the recipe "
+            "does not declare.",
             "Add it to a type, to a group or to 'other'.",
         )
     found = {classes[code] for code in every}

@@ -87,6 +87,7 @@ def test_a_recipe_joins_collections_and_a_copy_of_a_run_is_finished(run, collect
     assert read_facts(done / "last.safetensors")["step"] == 5
     found = run(*by_recipe(collections, tmp_path / "none", "--finish", tmp_path / "absent"))
     assert found.fails(3, "absent")
+    assert run(*by_recipe(collections, out, "--finish", out)).fails(2, "the run itself")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_options_that_a_recipe_leaves_no_room_for_are_refused(
 @pytest.mark.parametrize(
     ("old", "new", "code", "named"),
     [
-        ("other = [510]", "", 3, "510"),
+        ("other = [510]", "", 3, "s0.nii.gz holds the code 510"),
         ("back = [1011]", "back = [1011]\nnose = [9]", 3, "'nose'"),
         ('folder = "brains/labels"', 'folder = "brains"\nshade = 1', 2, "'shade'"),
         ("cool = 2", "cool = 0", 2, "cool"),

@@ -124,6 +124,17 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path, text, named):
     assert named in str(caught.value)
 
 
+def test_refusals_of_types_name_the_file(tmp_path):
+    with pytest.raises(RecipeError, match=r"recipe.toml: The code 2"):
+        read_train_recipe(written(tmp_path, "[types]\na = [2]\nb = [2]"))
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_recipe(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbfspacing = 1.5")
+    assert read_train_recipe(path).settings == {"spacing_mm": 1.5}
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a = ", b"[[[", b"a = " + b"[" * 10**5])
 def test_what_is_no_recipe_is_refused(tmp_path, content):
     path = tmp_path / "recipe.toml"

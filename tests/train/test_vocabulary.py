@@ -44,6 +44,8 @@ def test_a_type_that_nobody_outlines_is_named():
         ({"types": {"white": (2,), "grey": (2,)}}, "code 2"),
         ({"types": {"white": (0,)}}, "code 0"),
         ({"types": {"white": ()}}, "'white' has no codes"),
+        ({"types": {" ": (2,)}}, "' ' is no name"),
+        ({"types": {"background": (2,)}}, "'background' is no name"),
         ({"groups": {"all": ((9,), ("white", "green"))}}, "'green' is no type"),
         ({"groups": {"all": ((9,), ("white",))}}, "fewer than two"),
         ({"groups": {"all": ((2,), ("white", "grey"))}}, "code 2"),
