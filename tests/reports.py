@@ -61,6 +61,12 @@ def record(space, **changes):
         "foreground": {"overlap_percent": 98.5, "moving_inside_percent": 99.0}
         | {"counted_percent": 100.0},
         "handedness": {"as_is": 0.61, "mirrored": 0.58},
+        "agreement": {
+            "correlation": 0.72,
+            "same_contrast": True,
+            "mismatch": {"linear": 0.154, "after": 0.121},
+            "information": {"linear": 0.333, "after": 0.555},
+        },
         "trust": {"used": True, "fixed": 1.0, "moving": 1.0},
         "jacobian": {"folds_percent": 0.5, "ndv_percent": 0.25, "min": -0.2, "max": 3.0}
         | {"sdlogj": 0.4, "folds_anywhere": 12},

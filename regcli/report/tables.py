@@ -50,9 +50,23 @@ def numbers(report: dict[str, Any]) -> Markup:
             f"{inverse['max_mm']:.2g} mm at most.",
         )
     )
+    if report["agreement"]:
+        parts.append(element("p", {"class": "note"}, _inside(report["agreement"])))
     if labels:
         parts.append(_labels(labels))
     return joined(parts)
+
+
+def _inside(agreement: dict[str, Any]) -> str:
+    """What measures say that took no part in the registration, in words."""
+    information, mismatch = agreement["information"], agreement["mismatch"]
+    kind = "one contrast" if agreement["same_contrast"] else "different contrasts, or none surely"
+    return (
+        "Deep inside both images, mutual information goes from "
+        f"{information['linear']:.3f} nats after the linear stage to {information['after']:.3f}, "
+        f"and the mismatch of MIND from {mismatch['linear']:.3f} to {mismatch['after']:.3f}. "
+        f"Aligned by MIND, the images correlate locally by {agreement['correlation']:.2f}: {kind}."
+    )
 
 
 def _plausible(report: dict[str, Any]) -> str:

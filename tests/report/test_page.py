@@ -71,6 +71,13 @@ def test_labels_and_points_stand_before_linear_and_after(page):
     assert re.search(r"17\s*-\s*-\s*-", page.text)
 
 
+def test_measures_that_took_no_part_are_told(pictures, page):
+    assert "from 0.333 nats after the linear stage to 0.555" in page.text
+    assert "correlate locally by 0.72: one contrast" in page.text
+    linear = Reader(render(record(SPACE, agreement=None), pictures))
+    assert "MIND" not in linear.text.replace("mind:weight", "")
+
+
 def test_every_level_has_its_curve(page):
     charts = [a["aria-label"] for t, a in page.tags if t == "svg" and "aria-label" in a]
     assert sum("diffeo, level" in chart for chart in charts) == 2
