@@ -35,7 +35,7 @@ PAIRS = {
 METHODS = {
     "classical": {"model": "classical"},
     "default": {},
-    "volume": {"model": "classical", "regularizer": ("diffusion:weight=0.1", "volume")},
+    "diffusion": {"model": "classical", "regularizer": ("diffusion",)},
 }
 # Neuromorphometrics' codes; those from 100 on are cortical
 DEEP = (4, 11, 23, *range(30, 33), *range(35, 42), 44, 45, 47, 48, 51, 52, *range(55, 63))

@@ -35,7 +35,7 @@ def asked(
     Raises:
         InputError: If no axis is left to deform along.
     """
-    regularizers = [build(REGULARIZERS, spec) for spec in recipe.regularizer]
+    regularizers = [build(REGULARIZERS, spec) for spec in recipe.regularizers]
     rigidity = given.rigidity_on(space, device)
     own = [r for r in regularizers if isinstance(r, Diffusion) and rigidity is None]
     others = tuple(r for r in regularizers if r not in own)

@@ -14,6 +14,7 @@ from regcli.errors import InputError, RecipeError
 INITS = ("auto", "none", "header", "moments")
 MODELS = ("auto", "classical", "dio", "deq")
 _IGNORED_BY_DEQ = ("metric", "levels")
+_SMOOTHING, _BY_NETWORK = ("diffusion:weight=0.1", "volume"), ("diffusion",)
 _SEEDS = 1 << 63  # torch takes no more
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 
@@ -30,7 +31,7 @@ class RegisterRecipe:
             follows the linear stages.
         init: "auto", "none", "header", "moments", or the path of a transform file.
         metric: "auto", or specs of registry.SIMILARITIES that are added.
-        regularizer: Specs of registry.REGULARIZERS that are added.
+        regularizer: "auto", or specs of registry.REGULARIZERS that are added.
         smoothness: Factor of the regularization; 1 is the default strength.
         restrict: 1 for each of the fixed file's axes along which displacements may be, else 0;
             empty for all. Linear stages are not restricted.
@@ -54,7 +55,7 @@ class RegisterRecipe:
     transform: str = "diffeo"
     init: str = "auto"
     metric: tuple[str, ...] = ("auto",)
-    regularizer: tuple[str, ...] = ("diffusion",)
+    regularizer: tuple[str, ...] = ("auto",)
     smoothness: float = 1.0
     restrict: tuple[int, ...] = ()
     iterations: tuple[int, ...] = ()
@@ -97,7 +98,12 @@ class RegisterRecipe:
                 registry.parse(registry.SIMILARITIES, spec)
         if not self.metric:
             raise RecipeError("The recipe names no metric.", "Name some, or use auto.")
-        kinds = {registry.parse(registry.REGULARIZERS, spec)[0] for spec in self.regularizer}
+        if "auto" in self.regularizer and len(self.regularizer) > 1:
+            raise RecipeError(
+                "--regularizer auto cannot be added to other regularizers.",
+                "Name them all, or none.",
+            )
+        kinds = {registry.parse(registry.REGULARIZERS, spec)[0] for spec in self.regularizers}
         if not kinds - {"folding", "volume"}:
             raise RecipeError(
                 "No --regularizer keeps neighbours together; folding and volume do not.",
@@ -147,6 +153,16 @@ class RegisterRecipe:
     def family(self) -> str:
         """The transform's name, without its options."""
         return self.transform.partition(":")[0]
+
+    @property
+    def regularizers(self) -> tuple[str, ...]:
+        """Specs of registry.REGULARIZERS; those that "auto" stands for are the model's usual ones.
+
+        Of learned steps that is their own smoothing, as strong as they were trained with.
+        """
+        if self.regularizer != ("auto",):
+            return self.regularizer
+        return _BY_NETWORK if self.model == "deq" else _SMOOTHING
 
     def _check_restriction(self) -> None:
         text = "x".join(map(str, self.restrict))

@@ -165,6 +165,14 @@ def test_specs_without_values_are_refused():
 def test_auto_is_no_part_of_a_sum():
     refuse("auto cannot be added", metric=("auto", "ssd"))
     refuse("auto cannot be added", metric=("ssd", "auto"))
+    refuse("auto cannot be added", regularizer=("auto", "bending"))
+    refuse("auto cannot be added", regularizer=("volume", "auto"))
+
+
+def test_auto_stands_for_the_usual_regularizers_of_the_model():
+    assert RegisterRecipe().regularizers == ("diffusion:weight=0.1", "volume")
+    assert RegisterRecipe(model="deq").regularizers == ("diffusion",)
+    assert RegisterRecipe(regularizer=("bending",)).regularizers == ("bending",)
 
 
 def test_folding_and_volume_need_another_regularizer():

@@ -111,7 +111,8 @@ def register(
     regularizer: Annotated[
         list[str] | None,
         option(
-            "diffusion, bending, elastic, tv, volume, folding or module:Class; NAME:weight=X; "
+            "auto (diffusion and volume), diffusion, bending, elastic, tv, volume, folding or "
+            "module:Class; NAME:weight=X; "
             "repeat it to add some.",
             "NAME",
             panel=_WHAT,

@@ -161,7 +161,7 @@ def _check_recipe(recipe: RegisterRecipe) -> None:
         state_and_solver(recipe)
     else:
         build(TRANSFORMS, recipe.transform)
-    for spec in recipe.regularizer:
+    for spec in recipe.regularizers:
         build(REGULARIZERS, spec)
     for spec in recipe.metric:
         if spec != "auto":

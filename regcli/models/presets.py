@@ -65,7 +65,7 @@ def deformable(
     transform = build(TRANSFORMS, recipe.transform)
     force = GaussNewtonForce(
         similarities,
-        tuple(build(REGULARIZERS, spec) for spec in recipe.regularizer),
+        tuple(build(REGULARIZERS, spec) for spec in recipe.regularizers),
         feature_share * (_BESIDE_LNCC if any(isinstance(s, LNCC) for s in similarities) else 1.0),
         recipe.smoothness * smoothness,
         rigidity,
