@@ -1,7 +1,8 @@
 """Which model registers a pair: what was asked for, or learned features where they suit it."""
 
 import functools
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -49,8 +50,8 @@ def settled(recipe: RegisterRecipe) -> RegisterRecipe:
     return recipe
 
 
-def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned | None:
-    """The network whose features may serve, or None for a classical registration.
+def candidates(recipe: RegisterRecipe, space: Space, notes: list[str]) -> tuple[Learned, ...]:
+    """Networks whose features may serve, the preferred first; none for a classical registration.
 
     Args:
         recipe: Model, weights, metric and transform.
@@ -62,61 +63,86 @@ def candidate(recipe: RegisterRecipe, space: Space, notes: list[str]) -> Learned
         InputError: If learned features were asked for and the images are not 3-D.
     """
     if recipe.model == "classical":
-        return None
+        return ()
     against = _against(recipe, space)
     if not against:
-        return load(recipe.weights or files.DEFAULT)
+        usual = [name for name in files.DEFAULTS if files.is_shipped(name)] or [files.DEFAULT]
+        return tuple(load(spec) for spec in ([recipe.weights] if recipe.weights else usual))
     if recipe.model == "dio":
         raise InputError(f"--model dio: {against}.", "Use --model classical.")
     if recipe.weights:
         files.find(recipe.weights)  # a name that is misspelt should not go unseen
     notes.append(f"Model classical: {against}.")
-    return None
+    return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What networks say of a pair.
+
+    Attributes:
+        network: The one that is listened to; None if the images suit none.
+        pair: What it says of the fixed and of the moving image; None likewise.
+        trust: How far the images suit it, or the last that was asked; None if what that says is
+            no number.
+    """
+
+    network: Learned | None = None
+    pair: tuple[Described, Described] | None = None
+    trust: Trust | None = None
 
 
 def features(
-    network: Learned,
+    networks: Sequence[Learned],
     recipe: RegisterRecipe,
     fixed: Prepared,
     moving: Prepared,
     affine: Tensor,
     notes: list[str],
-) -> tuple[tuple[Described, Described] | None, Trust | None]:
-    """What a network says of a pair, or None if the images do not suit it and nobody insists.
+) -> Seen:
+    """What the first network says that a pair suits, or the last one if somebody insists.
 
     Args:
-        network: The candidate.
+        networks: The candidates, at least one.
         recipe: Its model decides whether anybody insists.
         fixed: Image, cropped to what is registered.
         moving: Image.
         affine: (4, 4) fixed world to moving world.
         notes: Takes the decision.
 
-    Returns:
-        That, and how far the images suit it; None if it says nothing that is a number.
-
     Raises:
         WeightsError: If somebody insists, but the network says something that is no number.
     """
-    network.net.to(fixed.data.device)
-    try:
-        pair = describe_pair(network, fixed, moving, affine)
-    except WeightsError as error:
-        says = f"the weights {network.name} say something that is no number of these images"
-        if recipe.model == "dio":
-            raise WeightsError(f"--model dio: {says}.", "Use --model classical.") from error
-        notes.append(f"Model classical: {says}.")
-        return None, None
-    shares = [network.usual.share(described.volumes()) for described in pair]
-    says = f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume"
-    if recipe.model == "auto" and min(shares) < 1:
-        notes.append(
-            f"Model classical: the images do not suit the weights {network.name}: in the fixed and "
-            f"the moving one {says}; all must have."
+    against, trust = [], None
+    for network in networks:
+        insisted = recipe.model == "dio" and network is networks[-1]
+        network.net.to(fixed.data.device)
+        try:
+            pair = describe_pair(network, fixed, moving, affine)
+        except WeightsError as error:
+            says = f"the weights {network.name} say something that is no number of these images"
+            if insisted:
+                raise WeightsError(f"--model dio: {says}.", "Use --model classical.") from error
+            against.append(says)
+            trust = None
+            continue
+        shares = [network.usual.share(described.volumes()) for described in pair]
+        says = f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume"
+        if insisted or min(shares) == 1:
+            before = f" ({'; '.join(against)})" if against else ""
+            notes.append(
+                f"Model dio, weights {network.name}: in the fixed and the moving image {says}"
+                f"{before}."
+            )
+            one, other = (described.without(network.muted) for described in pair)
+            return Seen(network, (one, other), Trust(True, *shares))
+        against.append(
+            f"the images do not suit the weights {network.name}: in the fixed and the moving one "
+            f"{says}; all must have"
         )
-        return None, Trust(False, *shares)
-    notes.append(f"Model dio, weights {network.name}: in the fixed and the moving image {says}.")
-    return pair, Trust(True, *shares)
+        trust = Trust(False, *shares)
+    notes.append(f"Model classical: {'; '.join(against)}.")
+    return Seen(trust=trust)
 
 
 def steps(
@@ -229,7 +255,7 @@ def _steps(file: files.WeightsFile) -> Iterative:
     return assemble_steps(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=len(files.DEFAULTS))
 def _features(file: files.WeightsFile) -> Learned:
     return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
 
@@ -244,6 +270,6 @@ def _against(recipe: RegisterRecipe, space: Space) -> str:
         return "linear transforms compare intensities"
     if recipe.metric != ("auto",):
         return "a metric was asked for"
-    if not recipe.weights and not files.is_shipped(files.DEFAULT):
+    if not recipe.weights and not any(files.is_shipped(name) for name in files.DEFAULTS):
         return "this version comes with no weights"
     return ""

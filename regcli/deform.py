@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from regcli.choice import features
+from regcli.choice import Seen, features
 from regcli.follow import follow
 from regcli.given import Given
 from regcli.image import Box, Space
@@ -105,7 +105,7 @@ def by_steps(
 
 
 def by_forces(
-    network: Learned | None,
+    networks: tuple[Learned, ...],
     where: Scene,
     recipe: RegisterRecipe,
     given: Given,
@@ -116,7 +116,7 @@ def by_forces(
     """Follow the forces of intensities and features; what they lead to is put into `found`.
 
     Args:
-        network: Of features, if there are any.
+        networks: Of features, the preferred one first, if there are any.
         where: The images.
         recipe: What to do; of linear maps, features refine the one that was found.
         given: Prompts, and a factor of the regularization.
@@ -124,22 +124,29 @@ def by_forces(
         notes: Takes the decisions.
         found: The linear stage's.
     """
-    clock, pair = time.monotonic(), None
+    clock, seen, compared = time.monotonic(), Seen(), None
     inner, moving, affine = where.inner, where.moving, where.affine
-    if network is not None:
-        pair, found.trust = features(network, recipe, inner, moving, affine, notes)
-        found.weights = None if pair is None else (network.name, network.sha256)
-        found.seconds["features"] = time.monotonic() - clock
-        clock = time.monotonic()
-    if recipe.transform in LINEAR:
+    if recipe.transform not in LINEAR:
+        compared = comparison(where.fixed, moving, recipe, affine, notes)
+        found.metrics, found.contrast = compared.specs, compared.contrast
+        if compared.contrast is not None and not compared.contrast.same:
+            networks = networks[-1:]  # the preferred one knows one contrast
+    if networks:
+        began = time.monotonic()
+        seen = features(networks, recipe, inner, moving, affine, notes)
+        found.trust = seen.trust
+        if seen.network is not None:
+            found.weights = (seen.network.name, seen.network.sha256)
+        found.seconds["features"] = time.monotonic() - began
+    network, pair = seen.network, seen.pair
+    if compared is None:
         assert network is not None
         registration = refinement(recipe.transform, network)
         y, _, traces = registration.run(inner, moving, affine, watch, pair, given.prompts)
         found.affine = affine @ y
     else:
-        compared = comparison(where.fixed, moving, recipe, affine, notes)
-        found.metrics, found.contrast, share = compared.specs, compared.contrast, 1.0
-        if network is not None and pair is not None and recipe.model != "dio":
+        share = 1.0
+        if network is not None and recipe.model != "dio":
             share = compared.feature_share
             if share == 0:
                 pair = _without_features(network, notes, found)
@@ -164,7 +171,7 @@ def by_forces(
             y = registration.transform.resize(y, space, where.middle.space)
         found.displacement = where.displacement(y)
     found.traces += traces
-    found.seconds["solve"] = time.monotonic() - clock
+    found.seconds["solve"] = time.monotonic() - clock - found.seconds["features"]
 
 
 def _without_features(network: Learned, notes: list[str], found: Found) -> None:

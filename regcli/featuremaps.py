@@ -125,7 +125,8 @@ class FeatureMaps:
             return []
         return [
             f"The image does not suit the weights {self.weights[0]}: {self.usual:.0%} of the "
-            "structures have a usual volume; register --model auto wants all."
+            "structures have a usual volume, and register --model auto wants all; regcli weights "
+            "list tells of others."
         ]
 
 

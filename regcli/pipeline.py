@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regcli.check import Masks, check_pair, check_ranges
-from regcli.choice import candidate, settled, steps
+from regcli.choice import candidates, settled, steps
 from regcli.deform import by_forces, by_steps, scene
 from regcli.follow import asked
 from regcli.given import Given, carried
@@ -200,11 +200,11 @@ def _solve_from_images(
 ) -> Found:
     # first: weights may be missing or damaged
     device, clock = choose_device(recipe.device), time.monotonic()
-    stepping, network = None, None
+    stepping, networks = None, ()
     if recipe.model == "deq":
         stepping = steps(recipe, fixed.space, asked(recipe, given, fixed.space, device))
     else:
-        network = candidate(recipe, fixed.space, notes)
+        networks = candidates(recipe, fixed.space, notes)
     one, other = _prepared(fixed, moving, given.masks, device, notes)
     family = recipe.transform if recipe.transform in LINEAR else "affine"
     affine, traces = linear_stage(one, other, recipe, family, given, watch, notes)
@@ -212,13 +212,13 @@ def _solve_from_images(
         affine = both_ways(one, other, recipe, given, watch, affine, traces)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
     found = Found(affine, recipe.metric, traces, seconds, fixed.space)
-    if recipe.transform in LINEAR and network is None:
+    if recipe.transform in LINEAR and not networks:
         return found
     where = scene(one, other, affine, fixed.space, recipe)
     if stepping is not None:
         by_steps(stepping, where, recipe, watch, notes, found)
     else:
-        by_forces(network, where, recipe, given, watch, notes, found)
+        by_forces(networks, where, recipe, given, watch, notes, found)
     return found
 
 

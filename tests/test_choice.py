@@ -25,12 +25,12 @@ def images():
 def decide(images, **values):
     """The pair of descriptions, or None, and what was said."""
     notes, recipe = [], RegisterRecipe(**values)
-    network = choice.candidate(recipe, images[0].space, notes)
-    if network is None:
+    networks = choice.candidates(recipe, images[0].space, notes)
+    if not networks:
         return None, " ".join(notes)
     with torch.no_grad():
-        pair, _ = choice.features(network, recipe, *images, EYE, notes)
-    return pair, " ".join(notes)
+        seen = choice.features(networks, recipe, *images, EYE, notes)
+    return seen.pair, " ".join(notes)
 
 
 def test_images_with_usual_volumes_get_learned_features(images, tmp_path):
@@ -76,8 +76,46 @@ def test_how_far_images_suit_is_told_whether_weights_are_used_or_not(
     path = str(write_weights(tmp_path / "mine.safetensors", volumes=volumes))
     recipe = RegisterRecipe(model=model, weights=path)
     with torch.no_grad():
-        told = choice.features(choice.load(path), recipe, *images, EYE, [])[1]
-    assert told == trust
+        seen = choice.features([choice.load(path)], recipe, *images, EYE, [])
+    assert seen.trust == trust
+    assert (seen.network is not None) == (seen.pair is not None) == trust.used
+
+
+def test_types_that_are_muted_count_for_trust_alone(images, tmp_path):
+    named = {"types": ["background", "bright", "dark"], "muted": ["bright"]}
+    paths = [tmp_path / f"{name}.safetensors" for name in ("all", "muted")]
+    for path, more in zip(paths, ({}, named), strict=True):
+        write_weights(path, volumes=WIDE, **more)
+    whole, muted = (decide(images, weights=str(path))[0] for path in paths)
+    for one, other in zip(whole, muted, strict=True):
+        for level, kept in zip(one.levels, other.levels, strict=True):
+            assert torch.equal(kept, level[:, [0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("model", "volumes", "listened_to", "trust"),
+    [
+        ("auto", (WIDE, WIDE), "first", Trust(True, 1.0, 1.0)),
+        ("auto", (NARROW, WIDE), "second", Trust(True, 1.0, 1.0)),
+        ("auto", (NARROW, NARROW), None, Trust(False, 0.0, 0.0)),
+        ("dio", (NARROW, NARROW), "second", Trust(True, 0.0, 0.0)),
+    ],
+)
+def test_the_first_weights_that_suit_both_images_are_taken(
+    images, tmp_path, model, volumes, listened_to, trust
+):
+    names = ("first", "second")
+    networks = [
+        choice.load(str(write_weights(tmp_path / f"{name}.safetensors", volumes=of)))
+        for name, of in zip(names, volumes, strict=True)
+    ]
+    notes = []
+    with torch.no_grad():
+        seen = choice.features(networks, RegisterRecipe(model=model), *images, EYE, notes)
+    assert (seen.network and seen.network.name) == listened_to
+    assert seen.trust == trust
+    assert len(notes) == 1
+    assert ("do not suit the weights first" in notes[0]) == (listened_to != "first")
 
 
 def test_who_asks_for_a_metric_or_the_classical_model_gets_that(images, tmp_path):

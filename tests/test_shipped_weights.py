@@ -20,8 +20,9 @@ EYE = torch.eye(4, dtype=torch.float64)
 TOLD = ("Data", "Licence", "Recipe", "Seed", "Hardware", "Held-out", "Limits")
 
 
-def shares(images):
-    learned = load(files.DEFAULT)
+def shares(name, images):
+    """How far two images suit weights."""
+    learned = load(name)
     ready = [prepare(image, None, torch.device("cpu")) for image in images]
     with torch.no_grad():
         pair = describe_pair(learned, *ready, EYE)
@@ -29,7 +30,7 @@ def shares(images):
 
 
 def test_the_defaults_come_with_regcli():
-    assert {files.DEFAULT, files.DEFAULT_STEPS} <= {file.name for file in FILES}
+    assert {*files.DEFAULTS, files.DEFAULT_STEPS} <= {file.name for file in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -52,14 +53,21 @@ def test_the_folder_holds_nothing_that_is_not_listed():
     assert {path.name for path in folder.iterdir()} == listed | {"README.md", "SHA256SUMS"}
 
 
-def test_phantoms_are_not_taken_for_brains():
+@pytest.mark.parametrize("name", files.DEFAULTS)
+def test_phantoms_are_not_taken_for_brains(name):
     pair = phantoms.pair(SPACE)
-    assert max(shares([pair.fixed, pair.moving])) < 1
+    assert max(shares(name, [pair.fixed, pair.moving])) < 1
 
 
 @pytest.mark.slow
-def test_real_heads_and_brains_of_both_contrasts_are(data):
-    heads = [data / "heads" / f"{name}.nii.gz" for name in ("mni152_2mm_T1w", "subject_2mm_T1w")]
-    brains = [data / "heads" / f"subject_brain_{c}.nii.gz" for c in ("T1w", "T2w")]
-    for paths in (heads, brains):
-        assert min(shares([read_image(path).image for path in paths])) == 1
+def test_real_heads_and_brains_suit_the_weights_for_their_contrast(data):
+    read = [
+        read_image(data / "heads" / f"{name}.nii.gz").image
+        for name in ("mni152_2mm_T1w", "subject_2mm_T1w", "subject_brain_T1w", "subject_brain_T2w")
+    ]
+    t1, any_contrast = files.DEFAULTS
+    assert min(shares(t1, read[:2])) == 1
+    assert shares(t1, read[2:])[0] == 1
+    assert shares(t1, read[2:])[1] < 1
+    for pair in (read[:2], read[2:]):
+        assert min(shares(any_contrast, pair)) == 1

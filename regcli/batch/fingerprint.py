@@ -65,8 +65,7 @@ def weights_digest(job: Job) -> str:
     """
     if job.recipe.model == "classical":
         return ""
-    usual = weights.DEFAULT_STEPS if job.recipe.model == "deq" else weights.DEFAULT
-    spec = job.recipe.weights or usual
-    if not job.recipe.weights and not weights.is_shipped(spec):
-        return ""
-    return weights.find(spec).sha256
+    if job.recipe.weights:
+        return weights.find(job.recipe.weights).sha256
+    usual = (weights.DEFAULT_STEPS,) if job.recipe.model == "deq" else weights.DEFAULTS
+    return " ".join(weights.find(name).sha256 for name in usual if weights.is_shipped(name))

@@ -10,7 +10,7 @@ from typing import Any
 
 import regcli
 from regcli.check import check_pair
-from regcli.choice import candidate, steps
+from regcli.choice import candidates, steps
 from regcli.commands.inputs import Inputs, read_inputs
 from regcli.commands.job import Job
 from regcli.commands.record import spare_result
@@ -214,7 +214,7 @@ def _check(job: Job, inputs: Inputs, results: int) -> None:
         given = Given(prompts=inputs.prompts(recipe), rigidity=rigidity)
         steps(recipe, fixed.space, asked(recipe, given, fixed.space))
     else:
-        candidate(recipe, fixed.space, [])
+        candidates(recipe, fixed.space, [])
     choose_device(recipe.device)
     check_room(job, inputs, results)
 

@@ -13,7 +13,9 @@ from safetensors.numpy import load_file
 
 from regcli.errors import WeightsError
 
-DEFAULT = "dio-brain"  # what --model auto and dio take where no --weights are given
+# What --model auto and dio take where no --weights are given: the first that suits the images.
+DEFAULTS = ("dio-brain", "dio-brain-any")
+DEFAULT = DEFAULTS[0]
 DEFAULT_STEPS = "deq-brain"  # what --model deq takes
 FACTS = "facts"  # of a file's header: JSON of all that is known about the weights but their values
 _HERE = Path(__file__).parents[1]

@@ -67,6 +67,19 @@ class Described:
         """Weight in the energy of what `on` gives for the same grid."""
         return self.gains[self._nearest(space)]
 
+    def without(self, channels: tuple[int, ...]) -> "Described":
+        """The same, some channels left out.
+
+        Args:
+            channels: Their numbers.
+        """
+        if not channels:
+            return self
+        kept = [c for c in range(self.levels[0].shape[1]) if c not in channels]
+        last = torch.channels_last_3d
+        levels = [level[:, kept].contiguous(memory_format=last) for level in self.levels]
+        return Described(self.spaces, levels, self.gains)
+
     def volumes(self) -> list[float]:
         """mL of every type but the background, as the probabilities of the middle level add up."""
         level, space = self.levels[_MIDDLE], self.spaces[_MIDDLE]

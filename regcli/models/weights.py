@@ -32,6 +32,7 @@ class Learned:
         usual: What it finds in images of its kind.
         smoothness: Factor of the diffusion by which training registered; users' maps are as smooth
             with features as without.
+        muted: Channels that take no part in registrations: types that it finds too unsurely.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Learned:
     gains: tuple[float, ...]
     usual: Volumes
     smoothness: float = 1.0
+    muted: tuple[int, ...] = ()
 
 
 def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> Learned:
@@ -50,7 +52,7 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
         name: Of the file.
         sha256: Of the file.
         facts: What its header says: model, network, channels, spacing_mm, gains, volumes,
-            and smoothness if it is not 1.
+            smoothness if it is not 1, and the names of all types if some are muted.
         values: numpy arrays by the names of the network's state.
 
     Raises:
@@ -69,8 +71,11 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
         channels = int(facts["channels"])
         if not 1 < channels <= _MOST_CHANNELS:
             raise damaged(name)
+        muted = tuple(facts["types"].index(name) for name in facts.get("muted", ()))
+        if not channels - len(muted) > 1:
+            raise damaged(name)
         net = network(str(facts["network"]), channels)
-    except (KeyError, TypeError, ValueError, RegcliError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RegcliError) as error:
         raise damaged(name) from error
     types = {len(usual.means), len(usual.deviations)}
     fits = FINEST_MM < spacing_mm < COARSEST_MM and len(gains) == _LEVELS and min(gains) >= 0
@@ -79,7 +84,7 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     if not fits or types != {net.channels - 1} or not all(map(math.isfinite, numbers)):
         raise damaged(name)
     fill(net, values, name)
-    return Learned(name, sha256, net.eval(), spacing_mm, gains, usual, smoothness)
+    return Learned(name, sha256, net.eval(), spacing_mm, gains, usual, smoothness, muted)
 
 
 def network(spec: str, channels: int) -> FeatureNet:

@@ -51,6 +51,12 @@ class OfFeatures(Study):
 
     def suited(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
         """See Study."""
+        if strange := sorted(set(plan.muted) - set(subjects.words.names[1:])):
+            raise RecipeError(
+                f"muted: '{strange[0]}' is no type.", "Name some that the recipe declares."
+            )
+        if len(plan.muted) + 2 > subjects.words.count > 1:
+            raise RecipeError("muted leaves no type to register by.", "Leave one out of it.")
         if subjects.words.count == 1:
             plan = replace(plan, warm_steps=0)
         if plan.warm_steps + plan.steps == 0:
@@ -91,6 +97,7 @@ class OfFeatures(Study):
             "smoothness": plan.smoothness,
             "codes": {str(code): type_ for code, type_ in words.types.items()},
             "types": list(words.names),
+            "muted": list(plan.muted),
         }
 
     def started(

@@ -42,6 +42,8 @@ class TrainPlan:
         seed: Of everything random.
         validate_every: Steps between validations.
         gains: Weight in the energy of registrations of the features of levels 4, 2 and 1.
+        muted: Names of types that take no part in users' registrations: in real images they are
+            found too unsurely to drive any.
         smoothness: Factor of the weight of diffusion where training registers.
         stages: What is drawn at first, besides the usual: steps before which a stage ends, and
             what is different in it.
@@ -69,6 +71,7 @@ class TrainPlan:
     seed: int = 0
     validate_every: int = 100
     gains: tuple[float, float, float] = (0.3, 0.3, 0.3)
+    muted: tuple[str, ...] = ()
     smoothness: float = 1.0
     stages: tuple[tuple[int, dict[str, Any]], ...] = ()
     device: str = "cpu"

@@ -113,6 +113,8 @@ def test_options_that_a_recipe_leaves_no_room_for_are_refused(
         ("cool = 2", "cool = 0", 2, "cool"),
         ("cool = 2", 'precision = "fp16"', 2, "fp16"),
         ("cool = 2", "average = 1.0", 2, "average"),
+        ("cool = 2", 'muted = ["ear"]', 2, "'ear' is no type"),
+        ("cool = 2", 'muted = ["white", "fluid", "front", "back"]', 2, "no type to register"),
         ("until = 2", "until = 2\nshape = [0, 0, 0]", 2, "shape"),
         ("until = 2", "until = 2\nshape = [18, 17, 17]", 2, "18x17x17"),
         ("until = 2", "until = 2\nshape = [401, 401, 401]", 2, "shape"),

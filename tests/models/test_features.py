@@ -48,6 +48,17 @@ def ramp(space):
     return values.view(1, 1, *space.shape)
 
 
+def test_channels_that_are_left_out_leave_the_others_as_they_are(space):
+    image = prepare(Image(ramp(space)[0].float(), space), None, torch.device("cpu"))
+    found = describe(Brightness(), image, GAINS)
+    assert found.without(()) is found
+    left = found.without((0,))
+    assert left.gains == found.gains
+    for whole, part, grid in zip(found.levels, left.levels, left.spaces, strict=True):
+        assert torch.equal(part, whole[:, 1:])
+        assert part.shape[2:] == grid.shape
+
+
 def test_a_working_grid_is_isotropic_and_covers_the_image(space):
     grid = working_grid(space, 2.5, 16)
     assert all(abs(h - 2.5) < 1e-9 for h in grid.spacing)
