@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from regcli.models.weights import COARSEST_MM, FINEST_MM
 from regcli.recipe import RegisterRecipe
 from regcli.train.card import card, environment
 from regcli.train.distributed import Team, joined
+from regcli.train.finish import copy_state, ending
 from regcli.train.gradients import Learner
 from regcli.train.limits import check_limits
 from regcli.train.loop import BEST, LAST, LOG, Watch, train
@@ -34,11 +34,9 @@ from regcli.train.sources import read_data
 from regcli.train.state import read_facts, write_text
 from regcli.train.study import Study
 from regcli.train.subjects import Subjects
-from regcli.train.types import Types
 
 CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
-_FORGOTTEN = 5  # times that the average's memory fits into the steps of a cooled end
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def _train(
     _check(job)
     begun = read_record(job.run) if job.resume else None
     if job.finish is not None:
-        begun = _ending(job, job.finish)
+        begun = ending(job.finish, job.plan)
     end = {} if begun is None else begun.get("end", {})
     plan = dataclasses.replace(job.plan, batch=_batch(job, begun, team.rank.count), **end)
     job = dataclasses.replace(job, plan=plan)
@@ -150,8 +148,7 @@ def _train(
         record = continued(job.finish or job.run, begun, record)
     with alone_in(job.run):
         if job.finish is not None:
-            for name in (LAST, LOG):  # of a run that goes on, the log is never behind
-                shutil.copyfile(job.finish / name, job.run / name)
+            copy_state(job.finish, job.run)
         if record != begun or job.finish is not None:  # what a run was begun with stays on record
             write_text(job.run / RECORD, json.dumps(record, indent=1))
         deadline = began + job.max_time if job.max_time else math.inf
@@ -186,16 +183,6 @@ def _train(
                 "Go on with --resume, or validate more often with --validate-every.",
             )
         return best
-
-
-def _ending(job: TrainJob, of: Path) -> dict[str, Any]:
-    """The record of a run, with an "end" `plan.cool` steps away: what of the plan that changes."""
-    begun, state = read_record(of), read_facts(of / LAST)
-    which = "warm_steps" if state["task"] == Types.name else "steps"
-    end = {which: state["step"] + job.plan.cool, "cool": job.plan.cool}
-    # the average is to forget what was learned at a high rate: a Dice of .78 else, .79 with this
-    end["average"] = min(job.plan.average, max(0.0, 1 - _FORGOTTEN / job.plan.cool))
-    return begun | {"plan": begun["plan"] | end, "end": end}
 
 
 def _show(run: Path, record: dict[str, Any]) -> None:
