@@ -73,7 +73,6 @@ ADJOINTS: Table = {
 }
 NETWORKS: Table = {
     "unet": "regcli.nets.unet:UNet",
-    "unet-24": "regcli.nets.unet:narrow",
     "lku": "regcli.nets.lku:LKU",
     "unet-e": "regcli.nets.encoders:UNetEncoders",
     "lku-e": "regcli.nets.encoders:LKUEncoders",

@@ -1,7 +1,5 @@
 """UNet: one network that goes down to see far and comes back to see sharply."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,18 +35,17 @@ class UNet(FeatureNet):
         channels: int = 18,
         widths: tuple[int, ...] = (32, 64, 96, 128),
         detail: int = 16,
-        skips: Literal["add", "join"] = "add",
     ) -> None:
         super().__init__()
         assert len(widths) >= 2, "the coarsest head needs a quarter of the resolution"
-        self.channels, self.multiple, self.skips = channels, 2 ** len(widths), skips
-        below, times = (1, *widths[:-1]), 2 if skips == "join" else 1
+        self.channels, self.multiple = channels, 2 ** len(widths)
+        below = (1, *widths[:-1])
         self.down = nn.ModuleList(Convolution(a, b, 2) for a, b in zip(below, widths, strict=True))
         self.encode = nn.ModuleList(Convolution(w, w) for w in widths)
         # projected before interpolation: the same numbers for an eighth of the work
         pairs = list(zip(widths[1:], widths[:-1], strict=True))
         self.project = nn.ModuleList(Pointwise(deep, w) for deep, w in pairs)
-        self.decode = nn.ModuleList(Convolution(times * w, w) for w in widths[:-1])
+        self.decode = nn.ModuleList(Convolution(w, w) for w in widths[:-1])
         self.at_quarter = Pointwise(widths[1], channels)
         self.at_half = Pointwise(widths[0], channels)
         self.sharpen = Pointwise(widths[0], detail // 2 - 1)
@@ -64,9 +61,7 @@ class UNet(FeatureNet):
             skips.append(x)
         coarser = []
         for n in reversed(range(len(self.decode))):
-            up = upsample(self.project[n](x))
-            both = up + skips[n] if self.skips == "add" else torch.cat([up, skips[n]], dim=1)
-            x = self.decode[n](both, share[n])
+            x = self.decode[n](upsample(self.project[n](x)) + skips[n], share[n])
             coarser.append(x)
         quarter = coarser[-2] if len(coarser) > 1 else skips[1]
         seen = torch.cat([upsample(self.sharpen(x)), image], dim=1)
@@ -78,8 +73,3 @@ class UNet(FeatureNet):
         i, j, k = first
         padded = F.pad(seen, (1,) * 6, "replicate")[..., i:, j:, k:]
         return channels_last(self.edges.inside(channels_last(padded), stride=2))
-
-
-def narrow(channels: int = 18) -> UNet:
-    """The U-Net of the first weights: fewer channels, and skips that are joined."""
-    return UNet(channels, (24, 48, 96, 128), skips="join")

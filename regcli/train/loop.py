@@ -126,7 +126,9 @@ class _Course:
         """
         self.averaged = Averaged(self.net, self.plan.average)
         if resumed and self.last.exists():
-            self.facts |= read_state(self.last, self.net, self.averaged, self.optimizer)
+            plan = self.facts["plan"]  # of now: a finished copy has another end
+            said = read_state(self.last, self.net, self.averaged, self.optimizer)
+            self.facts |= said | {"plan": plan}
         elif self.number:
             self.net.load_state_dict(read_weights(self.best))
             self.averaged = Averaged(self.net, self.plan.average)

@@ -82,7 +82,8 @@ def test_a_recipe_joins_collections_and_a_copy_of_a_run_is_finished(run, collect
     assert (out / "last.safetensors").read_bytes() == before
     assert [int(row[1]) for row in rows(done)[1:]] == [0, 1, 2, 3, 4]
     for name in ("last", "best"):  # whatever the run scored before, and whatever it still scores
-        assert read_facts(done / f"{name}.safetensors")["step"] == 5
+        said = read_facts(done / f"{name}.safetensors")
+        assert said["step"] == said["plan"]["warm_steps"] == 5
     assert {path.name for path in done.iterdir()} == FILES
     assert run(*by_recipe(collections, done, *short, "--resume")).code == 0  # had it been killed
     assert read_facts(done / "last.safetensors")["step"] == 5
