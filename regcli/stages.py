@@ -156,7 +156,7 @@ def comparison(
         return Comparison(recipe.metric)
     contrast = measure(fixed, moving, affine)
     specs = SAME if contrast.same else CROSS
-    kind = "the same contrast" if contrast.same else "different contrasts"
+    kind = "the same contrast" if contrast.same else "different contrasts, or none surely"
     notes.append(
         f"Metric {' + '.join(specs)}: once aligned by mind, the images have a mean local "
         f"correlation of {contrast.correlation:.2f} inside, which means {kind} (limit "

@@ -50,6 +50,7 @@ def record(space, **changes):
         "command": "regcli register fixed.nii.gz moving.nii.gz",
         "recipe": {"transform": "diffeo", "levels": [], "weights": "", "smoothness": 1.0},
         "metric": ["lncc", "mind:weight=0.3"],
+        "regularizer": ["diffusion:weight=0.1", "volume"],
         **{"seed": 0, "device": "cpu", "threads": 2},
         "fixed": side | {"path": "/data/fixed.nii.gz"},
         "moving": side | {"path": "/data/moving.nii.gz"},

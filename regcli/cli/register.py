@@ -111,9 +111,8 @@ def register(
     regularizer: Annotated[
         list[str] | None,
         option(
-            "auto (diffusion and volume), diffusion, bending, elastic, tv, volume, folding or "
-            "module:Class; NAME:weight=X; "
-            "repeat it to add some.",
+            "auto (weak diffusion and volume; deq: its own), diffusion, bending, elastic, tv, "
+            "volume, folding or module:Class; NAME:weight=X; repeat it to add some.",
             "NAME",
             panel=_WHAT,
         ),

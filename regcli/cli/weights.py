@@ -28,7 +28,7 @@ def weights() -> None:
 
 
 _TOLD = (
-    *("model", "network", "channels", "spacing_mm", "gains", "smoothness"),
+    *("model", "network", "channels", "spacing_mm", "gains", "muted", "smoothness"),
     *("levels", "steps", "sigma", "step", "best", "seconds"),
 )
 

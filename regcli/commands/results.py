@@ -58,6 +58,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "command": shlex.join(job.command),
         "recipe": job.recipe.to_dict(),
         "metric": list(result.metrics),
+        "regularizer": None if u is None else list(job.recipe.regularizers),
         "seed": job.recipe.seed,
         "device": job.recipe.device if job.recipe.device != "auto" else _device(),
         "threads": torch.get_num_threads(),

@@ -109,6 +109,7 @@ def provenance(report: dict[str, Any], versions: str) -> Markup:
         ("versions", versions),
         ("weights", f"{weights['name']}, SHA-256 {weights['sha256']}" if weights else "none"),
         ("metric", " + ".join(report["metric"])),
+        ("regularizer", " + ".join(report["regularizer"] or ["none"])),
         ("device", f"{report['device']}, {report['threads']} threads, seed {report['seed']}"),
         ("seconds", ", ".join(f"{k} {v:.2f}" for k, v in report["seconds"].items())),
         ("memory", _memory(report["peak_memory_mb"])),

@@ -53,8 +53,10 @@ class OfFeatures(Study):
         """See Study."""
         if strange := sorted(set(plan.muted) - set(subjects.words.names[1:])):
             raise RecipeError(
-                f"muted: '{strange[0]}' is no type.", "Name some that the recipe declares."
+                f"muted: '{strange[0]}' is no type.", "Name some that are declared in [types]."
             )
+        if len(set(plan.muted)) < len(plan.muted):
+            raise RecipeError("muted names a type twice.", "Leave one of them out.")
         if len(plan.muted) + 2 > subjects.words.count > 1:
             raise RecipeError("muted leaves no type to register by.", "Leave one out of it.")
         if subjects.words.count == 1:

@@ -27,6 +27,10 @@ class OfSteps(Study):
 
     def check(self, plan: TrainPlan) -> None:
         """See Study."""
+        if plan.muted:
+            raise RecipeError(
+                f"muted has no effect with {plan.model}: steps hear no types.", "Leave it out."
+            )
         recipe: Steps = build(LEARNERS, plan.model)
         net, name = step_network(recipe.network), plan.model.partition(":")[0]
         if recipe.levels > MOST_LEVELS or recipe.steps > MOST_STEPS:

@@ -93,7 +93,7 @@ def continued(run: Path, begun: dict[str, Any], record: dict[str, Any]) -> dict[
             if key == "plan":
                 changed = ", ".join(k for k in now[key] if plan.get(k) != now[key][k])
             raise RecipeError(
-                f"--resume: {changed} differs from what {run} was begun with.",
+                f"{changed} differs from what {run} was begun with.",
                 "Give the options of the first run (train.json has them), or another folder.",
             )
     then, last = (one["environment"].get("processes", "1") for one in (begun, record))

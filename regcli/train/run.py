@@ -213,8 +213,12 @@ def _check(job: TrainJob) -> None:
     there = any((job.run / name).exists() for name in (RECORD, LAST, BEST))
     if there and not job.resume:
         raise OutputError(f"{job.run} holds a training.", "Give --resume, or another folder by -o.")
-    if job.finish is not None and not (job.finish / LAST).exists():
-        raise InputError(f"{job.finish} holds no training to finish.", "Name the folder of one.")
+    for name in (RECORD, LAST, LOG):
+        if job.finish is not None and not (job.finish / name).is_file():
+            raise InputError(
+                f"{job.finish} holds no training to finish: {name} is missing.",
+                "Name the folder of one.",
+            )
     if job.resume and not there:
         raise InputError(f"{job.run} holds no training to go on with.", "Leave --resume out.")
     if job.resume and (job.run / BEST).exists() and not (job.run / LAST).exists():

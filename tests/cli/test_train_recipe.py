@@ -90,6 +90,10 @@ def test_a_recipe_joins_collections_and_a_copy_of_a_run_is_finished(run, collect
     found = run(*by_recipe(collections, tmp_path / "none", "--finish", tmp_path / "absent"))
     assert found.fails(3, "absent")
     assert run(*by_recipe(collections, out, "--finish", out)).fails(2, "the run itself")
+    (out / "train.csv").unlink()
+    found = run(*by_recipe(collections, tmp_path / "none", "--finish", out))
+    assert found.fails(3, "train.csv is missing")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -116,6 +120,8 @@ def test_options_that_a_recipe_leaves_no_room_for_are_refused(
         ("cool = 2", 'precision = "fp16"', 2, "fp16"),
         ("cool = 2", "average = 1.0", 2, "average"),
         ("cool = 2", 'muted = ["ear"]', 2, "'ear' is no type"),
+        ("cool = 2", 'muted = ["front", "front"]', 2, "twice"),
+        ("cool = 2", 'model = "deq"\nmuted = ["front"]', 2, "muted has no effect"),
         ("cool = 2", 'muted = ["white", "fluid", "front", "back"]', 2, "no type to register"),
         ("until = 2", "until = 2\nshape = [0, 0, 0]", 2, "shape"),
         ("until = 2", "until = 2\nshape = [18, 17, 17]", 2, "18x17x17"),

@@ -61,7 +61,15 @@ def test_the_verdict_stands_with_its_reasons_in_words(page):
 
 def test_what_ran_is_told(page):
     told = ("9.8.7", "dio-brain", SHA, "regcli register fixed.nii.gz moving.nii.gz", "diffeo")
-    for text in (*told, "torch 2", "total 1.25", "lncc + mind:weight=0.3", "512 MiB", "moments."):
+    for text in (
+        *told,
+        "torch 2",
+        "total 1.25",
+        "lncc + mind:weight=0.3",
+        "0.1 + volume",
+        "512 MiB",
+        "moments.",
+    ):
         assert text in page.text
 
 
