@@ -78,13 +78,12 @@ def candidates(recipe: RegisterRecipe, space: Space, notes: list[str]) -> tuple[
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What networks say of a pair.
+    """Features of a pair, and the network that extracted them.
 
     Attributes:
-        network: The one that is listened to; None if the images suit none.
-        pair: What it says of the fixed and of the moving image; None likewise.
-        trust: How far the images suit it, or the last that was asked; None if what that says is
-            no number.
+        network: The chosen one; None if the images suit none.
+        pair: Its features of the fixed and of the moving image, muted types left out; None likewise.
+        trust: How far the images suit it, or the last one tried; None if that gave NaN.
     """
 
     network: Learned | None = None
@@ -100,18 +99,18 @@ def features(
     affine: Tensor,
     notes: list[str],
 ) -> Seen:
-    """What the first network says that a pair suits, or the last one if somebody insists.
+    """Extract features by the first network that suits both images; with --model dio by any.
 
     Args:
         networks: The candidates, at least one.
-        recipe: Its model decides whether anybody insists.
+        recipe: Its model; "dio" takes the last network where none suits.
         fixed: Image, cropped to what is registered.
         moving: Image.
         affine: (4, 4) fixed world to moving world.
         notes: Takes the decision.
 
     Raises:
-        WeightsError: If somebody insists, but the network says something that is no number.
+        WeightsError: If --model dio was asked for, and the network gives NaN.
     """
     against, trust = [], None
     for network in networks:
