@@ -82,7 +82,7 @@ class Seen:
 
     Attributes:
         network: The chosen one; None if the images suit none.
-        pair: Its features of the fixed and of the moving image, muted types left out; None likewise.
+        pair: Its features of both images, fixed first, without muted types; None likewise.
         trust: How far the images suit it, or the last one tried; None if that gave NaN.
     """
 
