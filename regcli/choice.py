@@ -125,7 +125,7 @@ def features(
             against.append(says)
             trust = None
             continue
-        shares = [network.usual.share(described.volumes()) for described in pair]
+        shares = [described.suits(network.usual) for described in pair]
         says = f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume"
         if insisted or min(shares) == 1:
             before = f" ({'; '.join(against)})" if against else ""

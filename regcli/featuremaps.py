@@ -240,7 +240,7 @@ def _maps(
         components=Components(found.mean / ONE, found.axes),
         levels=tuple(levels),
         volumes=tuple(volumes),
-        usual=learned.usual.share(volumes),
+        usual=described.suits(learned.usual),
     )
 
 

@@ -26,7 +26,7 @@ def shares(name, images):
     ready = [prepare(image, None, torch.device("cpu")) for image in images]
     with torch.no_grad():
         pair = describe_pair(learned, *ready, EYE)
-    return [learned.usual.share(described.volumes()) for described in pair]
+    return [described.suits(learned.usual) for described in pair]
 
 
 def test_the_defaults_come_with_regcli():

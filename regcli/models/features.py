@@ -1,21 +1,24 @@
 """Learned features of a pair: a network sees each image alone, once, on one isotropic grid."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool3d, pad
 
 from regcli.energy.features import ONE
 from regcli.errors import WeightsError
 from regcli.image import Space
 from regcli.models.prepare import FOREGROUND
 from regcli.models.pyramid import ROUNDING, Prepared
+from regcli.models.trust import Volumes
 from regcli.models.weights import Learned
 from regcli.nets.base import FeatureNet, fitting
-from regcli.ops.sample import sample
+from regcli.ops.sample import resize, sample
 
 _MIDDLE = 1
+_COUNTS = 0.5
 _PLANES = 8  # of a resampled level at a time: its floats take four times the memory of bytes
 
 
@@ -27,11 +30,13 @@ class Described:
         spaces: The grids of the levels, coarse to fine.
         levels: (1, C, I, J, K) uint8 each, probabilities times 255; next to each other in memory.
         gains: Weight of each level in the energy.
+        rim: (I, J, K) bool on the middle level, where what the image covers ends.
     """
 
     spaces: list[Space]
     levels: list[Tensor]
     gains: tuple[float, ...]
+    rim: Tensor
 
     def on(self, space: Space) -> Tensor:
         """The level with the most similar voxels, on another grid, its edge repeated outside.
@@ -78,13 +83,23 @@ class Described:
         kept = [c for c in range(self.levels[0].shape[1]) if c not in channels]
         last = torch.channels_last_3d
         levels = [level[:, kept].contiguous(memory_format=last) for level in self.levels]
-        return Described(self.spaces, levels, self.gains)
+        return replace(self, levels=levels)
 
     def volumes(self) -> list[float]:
         """mL of every type but the background, as the probabilities of the middle level add up."""
         level, space = self.levels[_MIDDLE], self.spaces[_MIDDLE]
         sums = level[0, 1:].flatten(1).sum(dim=1)  # of bytes, as int64
         return (sums.double() * (math.prod(space.spacing) / ONE / 1000)).tolist()
+
+    def at_edge(self) -> list[float]:
+        """Share of every type but the background that lies where what the image covers ends."""
+        level = self.levels[_MIDDLE][0, 1:].flatten(1)
+        cut = (level * self.rim.flatten()).sum(dim=1).double()
+        return (cut / level.sum(dim=1).clamp(min=1)).tolist()
+
+    def suits(self, usual: Volumes) -> float:
+        """Share of the types whose volume is usual, 1 if the image is of its kind."""
+        return usual.share(self.volumes(), self.at_edge())
 
     def _nearest(self, space: Space) -> int:
         wanted = math.prod(space.spacing)
@@ -164,4 +179,16 @@ def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Desc
     for level in levels:
         i, j, k = level.shape[2:]
         spaces.append(image.space.resize((i, j, k)))
-    return Described(spaces, levels, gains)
+    i, j, k = levels[_MIDDLE].shape[2:]
+    return Described(spaces, levels, gains, _rim(resize(image.weights, (i, j, k))))
+
+
+def _rim(weight: Tensor) -> Tensor:
+    """(I, J, K) bool: voxels that count, beside one that does not or is not there.
+
+    Args:
+        weight: (1, 1, I, J, K).
+    """
+    inside = (weight > _COUNTS).to(torch.float32)
+    deep = -max_pool3d(-pad(inside, (1,) * 6), 3, stride=1)
+    return (inside > deep)[0, 0]

@@ -12,6 +12,7 @@ from regcli.image import Image, Space
 from regcli.models.features import Described, describe, working_grid
 from regcli.models.force import GaussNewtonForce
 from regcli.models.prepare import prepare
+from regcli.models.pyramid import Prepared
 from regcli.models.registration import Level, Registration, Watch
 from regcli.nets.base import FeatureNet, every_other
 from regcli.ops.match import Moved
@@ -21,6 +22,7 @@ from regcli.warp import Warp
 
 EYE = torch.eye(4, dtype=torch.float64)
 GAINS = (0.2, 0.3, 0.5)
+NO_RIM = torch.zeros((), dtype=torch.bool)
 MIDDLE = torch.tensor([3.0, -5.0, 8.0]).double()  # of the world
 
 
@@ -92,7 +94,8 @@ def test_levels_lie_where_the_network_says(space):
 def test_features_on_another_grid_are_those_of_the_same_place(space):
     wide = working_grid(space, 3.0, 4)
     levels = [wide.resize((wide.shape[0], wide.shape[1], wide.shape[2]))]
-    described = Described(levels, [ramp(wide).round().clamp(0, 255).to(torch.uint8)], (1.0,))
+    values = ramp(wide).round().clamp(0, 255).to(torch.uint8)
+    described = Described(levels, [values], (1.0,), NO_RIM)
     found = described.on(space)[0, 0].to(torch.float64)
     wanted = ramp(space)[0, 0]
     kept = (wanted > 3) & (wanted < 252)
@@ -106,6 +109,19 @@ def test_features_are_taken_from_the_level_with_the_most_similar_voxels(space):
     )
     for own, level in zip(described.spaces, described.levels, strict=True):
         assert described.on(own) is level
+
+
+def test_the_edge_of_what_an_image_covers_is_a_voxel_thick():
+    grid = working_grid(Space((33, 25, 41), torch.eye(4, dtype=torch.float64)), 1.0, 4)
+    # where all is black, both types are as likely everywhere: shares are those of voxels
+    image = Prepared(grid, torch.zeros(1, 1, *grid.shape))
+    whole = describe(Brightness(), image, GAINS).at_edge()
+    assert whole == pytest.approx([1 - 15 * 11 * 19 / (17 * 13 * 21)])
+    covered = torch.zeros_like(image.data)
+    covered[..., 4:30, 4:20, 4:36] = 1  # 2 to 14, 2 to 9, 2 to 17 of the middle level
+    part = describe(Brightness(), Prepared(grid, image.data, covered), GAINS)
+    edge = 13 * 8 * 16 - 11 * 6 * 14
+    assert part.at_edge() == pytest.approx([edge / (17 * 13 * 21)])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -135,7 +151,8 @@ def test_features_alone_bring_a_pair_together(space, transform):
     features = []
     for labels in (pair.fixed_labels.canonical(), pair.moving_labels.canonical()):
         probabilities = (labels.data[:, None] == codes.view(1, -1, 1, 1, 1)) * ONE
-        features.append(Described([labels.space], [probabilities.to(torch.uint8)], (1.0,)))
+        levels = [probabilities.to(torch.uint8)]
+        features.append(Described([labels.space], levels, (1.0,), NO_RIM))
     force = GaussNewtonForce((), (Diffusion(),))
     levels = (Level(min(space.spacing), Relaxation(20, 1e-4)),)
     registration = Registration(transform, build(TRANSFORMS, transform), force, levels)
