@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regcli.io.cases import read_cohort
-from regcli.models.weights import network
+from regcli.registration.features.model import network
 from regcli.train.loop import Watch, train
 from regcli.train.pairs import Pairs
 from regcli.train.plan import TrainPlan

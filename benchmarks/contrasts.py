@@ -17,12 +17,12 @@ import torch
 
 from regcli.image import Image, Space
 from regcli.io.nifti import read_image
-from regcli.models.contrast import measure
-from regcli.models.prepare import foreground, prepare
 from regcli.ops.filter import gaussian
-from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
-from regcli.stages import CROSS, SAME
+from regcli.registration.contrast import measure
+from regcli.registration.normalize import foreground, prepare
+from regcli.registration.pipeline import register
+from regcli.registration.stages import CROSS, SAME
 from regcli.warp import Warp
 
 METRICS = {"auto": ("auto",), "lncc": SAME, "mind": CROSS, "mi": ("mi",)}

@@ -20,9 +20,9 @@ from rich.table import Table
 
 from regcli.io import weights as files
 from regcli.io.cases import read_cohort
-from regcli.models.iterative import Iterative, assemble_steps
-from regcli.models.learned import advance, rms, transferred
 from regcli.ops.jacobian import jacobian_determinant
+from regcli.registration.equilibrium.force import advance, rms, transferred
+from regcli.registration.equilibrium.model import Iterative, assemble_steps
 from regcli.train.losses import map_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.scenes import Scene, Scenes

@@ -16,8 +16,8 @@ from convergence import read_network, read_people
 from rich.console import Console
 from rich.table import Table
 
-from regcli.models.iterative import Iterative
-from regcli.models.learned import LearnedForce, transferred
+from regcli.registration.equilibrium.force import LearnedForce, transferred
+from regcli.registration.equilibrium.model import Iterative
 from regcli.registry import FIXED_POINTS, build
 from regcli.solve.fixedpoint import Rules, find
 from regcli.train.plan import TrainPlan

@@ -15,7 +15,7 @@ from adjoint_training import CHANNELS, PLAN, console, learn, score
 from rich.table import Table
 
 from regcli.io.cases import read_cohort
-from regcli.models.weights import network
+from regcli.registration.features.model import network
 from regcli.train.state import read_facts
 from regcli.train.subjects import read_subjects
 from regcli.train.types import Types

@@ -23,9 +23,9 @@ from rich.table import Table
 from regcli.evaluate.metrics import dice
 from regcli.image import Box, Image, Space
 from regcli.io.nifti import read_image
-from regcli.models.prepare import foreground, prepare
-from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
+from regcli.registration.normalize import foreground, prepare
+from regcli.registration.pipeline import register
 from regcli.warp import Warp
 
 Pair = tuple[Image, Image]

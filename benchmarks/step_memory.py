@@ -22,8 +22,8 @@ from rich.table import Table
 from saved import Saved
 
 from regcli.image import Space
-from regcli.models.iterative import step_network
-from regcli.models.learned import LearnedForce, View, march
+from regcli.registration.equilibrium.force import LearnedForce, View, march
+from regcli.registration.equilibrium.model import step_network
 from regcli.solve.phantom import phantom, trajectory
 from regcli.train.losses import map_loss
 

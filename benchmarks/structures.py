@@ -26,12 +26,12 @@ from regcli.image import Image, Space
 from regcli.io.cases import read_cohort
 from regcli.io.nifti import read_image
 from regcli.io.weights import facts, find, tensors
-from regcli.models.channels import channels
-from regcli.models.features import describe, working_grid
-from regcli.models.prepare import prepare
-from regcli.models.pyramid import Prepared
-from regcli.models.weights import Learned, assemble
 from regcli.ops.sample import sample
+from regcli.registration.features.channels import channels
+from regcli.registration.features.extract import describe, working_grid
+from regcli.registration.features.model import Learned, assemble
+from regcli.registration.normalize import prepare
+from regcli.registration.pyramid import Prepared
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Source, read_subjects
 from regcli.train.synth import draw, generator_of

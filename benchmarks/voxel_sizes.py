@@ -19,8 +19,8 @@ from torch import Tensor
 
 import regcli
 from regcli.image import Image, Space
-from regcli.models.prepare import foreground
 from regcli.ops.twogrid import average
+from regcli.registration.normalize import foreground
 
 REGULARIZERS = (
     ("diffusion",),

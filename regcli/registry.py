@@ -57,12 +57,12 @@ FIXED_POINTS: Table = {
     "broyden": "regcli.solve.fixedpoint:Broyden",
 }
 STATES: Table = {
-    "diffeo": "regcli.models.states:Velocity",
-    "freeform": "regcli.models.states:Displacement",
-    "svf": "regcli.models.states:Velocity:symmetric=false",
-    "geodesic": "regcli.models.states:Shot",
-    "bspline": "regcli.models.states:Spline",
-    "composed": "regcli.models.states:Composed",
+    "diffeo": "regcli.registration.equilibrium.states:Velocity",
+    "freeform": "regcli.registration.equilibrium.states:Displacement",
+    "svf": "regcli.registration.equilibrium.states:Velocity:symmetric=false",
+    "geodesic": "regcli.registration.equilibrium.states:Shot",
+    "bspline": "regcli.registration.equilibrium.states:Spline",
+    "composed": "regcli.registration.equilibrium.states:Composed",
 }
 ADJOINTS: Table = {
     "gn-ift": "regcli.solve.adjoint:GaussNewtonIFT",

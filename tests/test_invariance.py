@@ -7,11 +7,11 @@ import phantoms
 import pytest
 import torch
 
-from regcli.check import Masks
 from regcli.image import Image, Space, rearrange, transform_points
-from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
-from regcli.stages import SAME
+from regcli.registration.checks import Masks
+from regcli.registration.pipeline import register
+from regcli.registration.stages import SAME
 
 SMALL = Space((20, 22, 18), torch.diag(torch.tensor([3.0, 2.5, 2.8, 1.0])).double())
 DIFFEO = RegisterRecipe(metric=("lncc",), iterations=(20, 10), levels=(2, 1))

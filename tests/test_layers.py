@@ -14,19 +14,34 @@ recipe
 ops
 image
 transforms energy nets solve warp
-models io evaluate
-check choice machine memory
-given
-stages
-follow
-deform
-pipeline featuremaps report
+io evaluate machine memory
+registration
+report
 commands
 train batch
 cli
 __main__
 """
-RANK = {name: n for n, line in enumerate(LAYERS.split("\n")) for name in line.split()}
+REGISTRATION = """
+pyramid checks features.trust features.channels equilibrium.states
+normalize force features.model
+prompts features.extract equilibrium.model
+priors multiresolution equilibrium.force
+linear equilibrium.proximal
+symmetric contrast handedness
+presets equilibrium.solve
+stages model_choice
+features.maps equilibrium.stage
+deform
+pipeline
+"""
+
+
+def ranked(table):
+    return {name: n for n, line in enumerate(table.split("\n")) for name in line.split()}
+
+
+RANK, INNER = ranked(LAYERS), ranked(REGISTRATION)
 FILES = sorted(ROOT.rglob("*.py"))
 
 
@@ -61,6 +76,20 @@ def test_modules_import_only_from_lower_layers():
         own = module(path).split(".")[1]
         for other in parts(imports(path)) - {own}:
             assert own != "__init__" and RANK[other] < RANK[own], f"{path} imports {other}"
+
+
+def test_modules_of_registration_import_only_from_lower_floors():
+    room = "regcli.registration."
+    for path in (ROOT / "registration").rglob("*.py"):
+        if path.name == "__init__.py":
+            continue
+        own = module(path).removeprefix(room)
+        for name in imports(path):
+            inside = name.removeprefix(room)
+            if name == inside:
+                continue
+            other = next(m for m in (inside, inside.rpartition(".")[0]) if m in INNER)
+            assert INNER[other] < INNER[own], f"{own} imports {other}"
 
 
 def test_only_ops_knows_that_kernels_exist():

@@ -6,8 +6,8 @@ import pytest
 from regcli import registry
 from regcli.energy.base import Regularizer, Similarity
 from regcli.errors import RecipeError
-from regcli.models.iterative import step_network
-from regcli.models.states import State
+from regcli.registration.equilibrium.model import step_network
+from regcli.registration.equilibrium.states import State
 from regcli.solve.adjoint import Adjoint
 from regcli.solve.base import Solver
 from regcli.solve.fixedpoint import FixedPointSolver

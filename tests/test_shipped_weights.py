@@ -6,13 +6,13 @@ import phantoms
 import pytest
 import torch
 
-from regcli.choice import load, steps
 from regcli.image import Space
 from regcli.io import weights as files
 from regcli.io.nifti import read_image
-from regcli.models.features import describe_pair
-from regcli.models.prepare import prepare
 from regcli.recipe import RegisterRecipe
+from regcli.registration.features.extract import describe_pair
+from regcli.registration.model_choice import load, steps
+from regcli.registration.normalize import prepare
 
 FILES = files.shipped()
 SPACE = Space((64, 64, 64), torch.diag(torch.tensor([3.0, 3, 3, 1])).double())

@@ -2,8 +2,8 @@
 
 import torch
 
-from regcli.models.iterative import step_network
-from regcli.models.weights import network
+from regcli.registration.equilibrium.model import step_network
+from regcli.registration.features.model import network
 from regcli.train.state import write_tensors
 
 FACTS = {

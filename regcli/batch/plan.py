@@ -8,12 +8,12 @@ from pathlib import Path
 from regcli.batch.fingerprint import input_paths, weights_digest
 from regcli.batch.journal import Part
 from regcli.batch.table import Row
-from regcli.choice import settled
 from regcli.commands.job import Job
 from regcli.commands.register import checked, memory_needed
 from regcli.errors import InputError, OutputError, RecipeError, RegcliError, WeightsError
 from regcli.io.files import open_input
 from regcli.io.nifti import read_header
+from regcli.registration.model_choice import settled
 
 _MANY_LABELS = 100  # where it is not known how many drive a registration
 _PROCESS_BYTES = 500 << 20  # of Python, torch and compiled loops

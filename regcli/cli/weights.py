@@ -81,8 +81,8 @@ def verify_weights(
     ] = None,
 ) -> None:
     """Check that weights are whole: SHA-256, header, and values that fit the network."""
-    from regcli.choice import are_steps, load, load_steps
     from regcli.io.weights import shipped
+    from regcli.registration.model_choice import are_steps, load, load_steps
 
     for name in weights or [file.name for file in shipped()]:
         learned = load_steps(name) if are_steps(name) else load(name)

@@ -14,7 +14,7 @@ from regcli.image import Image, Space
 from regcli.io.nifti import read_header, read_image, write_image
 from regcli.io.outputs import open_outputs
 from regcli.io.points import PointSpace, read_points, write_points
-from regcli.pipeline import interpolation_of
+from regcli.registration.pipeline import interpolation_of
 from regcli.warp import Warp
 
 POINT_FILES = (".csv", ".fcsv")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.featuremaps import FeatureMaps, LevelMaps
+from regcli.registration.features.maps import FeatureMaps, LevelMaps
 
 _TITLES = ("image at that scale", "features as colours (PCA)", "largest channel", "rank of $J J^T$")
 _BACK, _TEXT, _NOTHING = "black", "0.9", "0.13"  # nothing: the background's channel, rank 0

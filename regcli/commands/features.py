@@ -19,7 +19,12 @@ from regcli.commands.record import spare_result
 from regcli.commands.results import describe_file, verify_image
 from regcli.energy.features import ONE
 from regcli.errors import MemoryShortageError, OutputError, RecipeError
-from regcli.featuremaps import (
+from regcli.image import Image, Storage
+from regcli.io import weights as files
+from regcli.io.nifti import ImageFile, read_header, read_image, write_image, write_stored
+from regcli.io.outputs import OutputFolder, open_outputs
+from regcli.machine import check_threads, choose_device
+from regcli.registration.features.maps import (
     SHARE,
     FeatureMaps,
     LevelMaps,
@@ -28,11 +33,6 @@ from regcli.featuremaps import (
     features,
     level_name,
 )
-from regcli.image import Image, Storage
-from regcli.io import weights as files
-from regcli.io.nifti import ImageFile, read_header, read_image, write_image, write_stored
-from regcli.io.outputs import OutputFolder, open_outputs
-from regcli.machine import check_threads, choose_device
 
 KINDS = ("image", "features", "pca", "rank", "singular_values")
 PICTURE, RECORD = "features.png", "features.json"

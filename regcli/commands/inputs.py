@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from regcli.check import Masks
 from regcli.commands.job import Job
 from regcli.commands.record import read_result
 from regcli.errors import InputError, RecipeError
@@ -15,8 +14,9 @@ from regcli.image import Image
 from regcli.io.nifti import ImageFile, read_header, read_image
 from regcli.io.points import Points, read_points
 from regcli.io.warps import read_warp
-from regcli.models.prompts import Prompts
 from regcli.recipe import INITS, RegisterRecipe
+from regcli.registration.checks import Masks
+from regcli.registration.prompts import Prompts
 from regcli.warp import Warp
 
 _FAR_MM = 20.0  # a landmark may lie a little outside of what was scanned

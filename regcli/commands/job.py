@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regcli.choice import state_and_solver
 from regcli.errors import OutputError, RecipeError
 from regcli.evaluate.report import GATES, parse_gate
 from regcli.io.points import PointSpace
 from regcli.machine import check_threads
-from regcli.models.presets import check_symmetric
 from regcli.recipe import INITS, RegisterRecipe
+from regcli.registration.model_choice import state_and_solver
+from regcli.registration.presets import check_symmetric
 from regcli.registry import (
     LINEAR,
     REGULARIZERS,

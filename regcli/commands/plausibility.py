@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regcli.check import Masks
 from regcli.image import Image
-from regcli.models.contrast import Contrast, measure, measure_by
-from regcli.models.handedness import Handedness, handedness
-from regcli.models.prepare import foreground, foreground_level, prepare
+from regcli.registration.checks import Masks
+from regcli.registration.contrast import Contrast, measure, measure_by
+from regcli.registration.handedness import Handedness, handedness
+from regcli.registration.normalize import foreground, foreground_level, prepare
 from regcli.warp import Warp
 
 

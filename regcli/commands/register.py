@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from regcli.choice import settled
 from regcli.commands.inputs import Inputs, read_inputs
 from regcli.commands.job import NAMES, Job, check_options
 from regcli.commands.results import log_text, make_report, shown, write_files
@@ -22,10 +21,11 @@ from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR, copied, open_outputs
 from regcli.machine import settings
 from regcli.memory import free_memory
-from regcli.models.prompts import common_codes
-from regcli.models.registration import Watch
-from regcli.pipeline import Result, register
 from regcli.recipe import INITS, RegisterRecipe
+from regcli.registration.model_choice import settled
+from regcli.registration.multiresolution import Watch
+from regcli.registration.pipeline import Result, register
+from regcli.registration.prompts import common_codes
 from regcli.report.page import render
 from regcli.report.pictures import draw
 

@@ -25,16 +25,16 @@ from regcli.io.files import read_whole
 from regcli.io.learn2reg import write_learn2reg
 from regcli.io.nifti import ImageFile, read_header, write_image
 from regcli.io.outputs import OutputFolder
-from regcli.models.equilibrium import STEPS
-from regcli.models.prepare import foreground
-from regcli.models.registration import Trace
 from regcli.ops.field import lengths
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.ops.memory import release
-from regcli.pipeline import Result
+from regcli.registration.equilibrium.solve import STEPS
+from regcli.registration.multiresolution import Trace
+from regcli.registration.normalize import foreground
+from regcli.registration.pipeline import Result
+from regcli.registration.stages import CROSS
 from regcli.registry import FOLDLESS
 from regcli.report.pictures import Subject
-from regcli.stages import CROSS
 from regcli.warp import Warp
 
 _REPORT = "Report this, with the images' headers (regcli info)."

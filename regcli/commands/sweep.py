@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import regcli
-from regcli.check import check_pair
-from regcli.choice import candidates, steps
 from regcli.commands.inputs import Inputs, read_inputs
 from regcli.commands.job import Job
 from regcli.commands.record import spare_result
@@ -19,11 +17,13 @@ from regcli.commands.tradeoff import write_table
 from regcli.commands.tradeoff_picture import draw_tradeoff
 from regcli.errors import GateError, RecipeError, RegcliError
 from regcli.evaluate.report import check_gate
-from regcli.follow import asked
-from regcli.given import Given
 from regcli.io.outputs import open_outputs
 from regcli.machine import choose_device
 from regcli.recipe import RegisterRecipe
+from regcli.registration.checks import check_pair
+from regcli.registration.equilibrium.stage import asked
+from regcli.registration.model_choice import candidates, steps
+from regcli.registration.priors import Given
 
 FILES = {"csv": "sweep.csv", "png": "sweep.png", "json": "sweep.json"}
 _UNSAFE = re.compile(r"[^\w.=+-]")  # in the name of a folder

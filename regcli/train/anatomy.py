@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from regcli.image import Box, Image, Space
-from regcli.models.prepare import FOREGROUND
-from regcli.models.pyramid import Prepared
 from regcli.ops.drawing import CODES
 from regcli.ops.filter import box_sum
+from regcli.registration.normalize import FOREGROUND
+from regcli.registration.pyramid import Prepared
 from regcli.train.vocabulary import Vocabulary
 
 _NEAR_MM = 3

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from regcli.models.learned import LearnedForce, transferred
 from regcli.nets.update import StepNet
 from regcli.ops.filter import gaussian
+from regcli.registration.equilibrium.force import LearnedForce, transferred
 from regcli.registry import ADJOINTS, build
 from regcli.solve.adjoint import IFT, JacobianFree, Phantom
 from regcli.solve.phantom import Map, implicit, phantom, squared_slopes, trajectory

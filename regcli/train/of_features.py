@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from regcli.errors import InputError, RecipeError
 from regcli.io.weights import facts as header
 from regcli.io.weights import find, tensors
-from regcli.models.weights import assemble, network
 from regcli.nets.base import fitting
+from regcli.registration.features.model import assemble, network
 from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
 from regcli.train.pairs import Pairs
 from regcli.train.plan import TrainPlan
@@ -88,7 +88,7 @@ class OfFeatures(Study):
         return network(plan.network, _channels(subjects))
 
     def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
-        """See Study; `models.weights.assemble` reads them."""
+        """See Study; `registration.features.model.assemble` reads them."""
         words = subjects.words
         return {
             "model": "dio",

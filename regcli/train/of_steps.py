@@ -8,8 +8,13 @@ from torch import Tensor, nn
 from regcli.errors import InputError, RecipeError
 from regcli.io.weights import facts as header
 from regcli.io.weights import find, tensors
-from regcli.models.iterative import MOST_LEVELS, MOST_STEPS, assemble_steps, step_network
 from regcli.nets.recurrent import GradientNet
+from regcli.registration.equilibrium.model import (
+    MOST_LEVELS,
+    MOST_STEPS,
+    assemble_steps,
+    step_network,
+)
 from regcli.registry import ADJOINTS, LEARNERS, build
 from regcli.solve.adjoint import IFT, JacobianFree, Phantom
 from regcli.train.equilibria import Equilibria
@@ -97,7 +102,7 @@ class OfSteps(Study):
         return step_network(build(LEARNERS, plan.model).network)
 
     def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
-        """See Study; `models.iterative.assemble_steps` reads them."""
+        """See Study; `registration.equilibrium.model.assemble_steps` reads them."""
         recipe: Steps = build(LEARNERS, plan.model)
         return {
             "model": plan.model.partition(":")[0],

@@ -20,17 +20,17 @@ from regcli.energy.mind import MIND
 from regcli.energy.regularizers import Diffusion
 from regcli.evaluate.metrics import dice
 from regcli.image import Space
-from regcli.models.features import Described, describe
-from regcli.models.force import GaussNewtonForce
-from regcli.models.prepare import FOREGROUND
-from regcli.models.presets import deformable
-from regcli.models.pyramid import Prepared
-from regcli.models.registration import Watch, paired
 from regcli.nets.base import FeatureNet
 from regcli.ops.field import resize_field
 from regcli.ops.mind import ONE as MIND_ONE
 from regcli.ops.sample import sample
 from regcli.recipe import RegisterRecipe
+from regcli.registration.features.extract import Described, describe
+from regcli.registration.force import GaussNewtonForce
+from regcli.registration.multiresolution import Watch, paired
+from regcli.registration.normalize import FOREGROUND
+from regcli.registration.presets import deformable
+from regcli.registration.pyramid import Prepared
 from regcli.registry import ADJOINTS, TRANSFORMS, build
 from regcli.solve.adjoint import Adjoint, Energy
 from regcli.solve.descent import Relaxation

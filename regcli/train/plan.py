@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from regcli.models.iterative import step_network
-from regcli.models.weights import network
 from regcli.nets.base import fitting
+from regcli.registration.equilibrium.model import step_network
+from regcli.registration.features.model import network
 from regcli.registry import LEARNERS, build
 from regcli.train.drawing import Drawing
 

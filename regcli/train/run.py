@@ -15,8 +15,8 @@ from regcli.errors import InputError, OutputError, RecipeError
 from regcli.io.cases import Cohort
 from regcli.io.weights import find
 from regcli.machine import choose_device, cores, fast_half, keep_memory, settings
-from regcli.models.weights import COARSEST_MM, FINEST_MM
 from regcli.recipe import RegisterRecipe
+from regcli.registration.features.model import COARSEST_MM, FINEST_MM
 from regcli.train.card import card, environment
 from regcli.train.distributed import Team, joined
 from regcli.train.finish import copy_state, ending

@@ -12,11 +12,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from regcli.models.prepare import robust_range
 from regcli.nets.base import every_other
 from regcli.ops.drawing import shrunk
 from regcli.ops.filter import gaussian, gaussian_taps
 from regcli.ops.sample import resize
+from regcli.registration.normalize import robust_range
 from regcli.train.drawing import Drawing
 from regcli.train.vocabulary import Vocabulary
 

@@ -9,9 +9,9 @@ from torch import Generator, Tensor
 
 from regcli.evaluate.metrics import dice
 from regcli.image import Space
-from regcli.models.learned import View, spacings, transferred, views
-from regcli.models.pyramid import Prepared
 from regcli.ops.sample import sample
+from regcli.registration.equilibrium.force import View, spacings, transferred, views
+from regcli.registration.pyramid import Prepared
 from regcli.train.anatomy import Anatomy
 from regcli.train.learners import Steps
 from regcli.train.losses import fold_loss, map_loss, overlap_loss

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Generator
 
-from regcli.models.learned import march
 from regcli.nets.update import StepNet
+from regcli.registration.equilibrium.force import march
 from regcli.train.learners import Steps
 from regcli.train.plan import TrainPlan
 from regcli.train.scenes import Scene, Scenes

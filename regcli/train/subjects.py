@@ -14,7 +14,7 @@ from regcli.io.cases import Cohort
 from regcli.io.listings import Case
 from regcli.io.nifti import read_header, read_image
 from regcli.io.points import read_points
-from regcli.models.prepare import prepare
+from regcli.registration.normalize import prepare
 from regcli.train.anatomy import Anatomy, anatomy, photographed
 from regcli.train.vocabulary import MOST_CODES, Vocabulary, Words, vocabulary
 

@@ -28,7 +28,7 @@ class Sample:
     """A drawn image and what it shows.
 
     Attributes:
-        image: (1, 1, I, J, K) in [0, 1], as `models.prepare` makes real ones.
+        image: (1, 1, I, J, K) in [0, 1], as `registration.normalize` makes real ones.
         types: (1, 1, I, J, K) int64, classes of the vocabulary.
         points: (N, 3) voxels; None without landmarks.
         weight: (1, 1, I, J, K), where the image counts; None for everywhere.

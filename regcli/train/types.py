@@ -9,11 +9,11 @@ from torch import Generator, Tensor, nn
 
 from regcli.evaluate.metrics import dice
 from regcli.image import Space
-from regcli.models.features import describe
-from regcli.models.prepare import FOREGROUND
-from regcli.models.pyramid import Prepared
-from regcli.models.trust import LEAST_ML
 from regcli.nets.base import Corner, FeatureNet
+from regcli.registration.features.extract import describe
+from regcli.registration.features.trust import LEAST_ML
+from regcli.registration.normalize import FOREGROUND
+from regcli.registration.pyramid import Prepared
 from regcli.train.anatomy import Anatomy
 from regcli.train.drawing import Drawing
 from regcli.train.losses import segmentation_loss
@@ -88,7 +88,7 @@ class Types(Task[Lesson, FeatureNet]):
         yield segmentation_loss(scores, types, self.subjects.words.sets, sample.finest)
 
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
-        """See Task: mean Dice of the types, and `models.trust.Volumes` of what was found.
+        """See Task: mean Dice of the types, and and `Volumes` of what was found.
 
         Half of the images are clean T1; both means, and the Dice of every type in T1, are facts.
         Usual volumes are those in images that the network knows: with what it finds in others,
@@ -134,7 +134,7 @@ def _drawn(who: Anatomy, subjects: Subjects, drawing: Drawing, generator: Genera
 
 
 def usual(volumes: list[list[float]]) -> dict[str, list[float]]:
-    """`models.trust.Volumes` of what a network found.
+    """`registration.features.trust.Volumes` of what a network found.
 
     Args:
         volumes: mL by type, of some images.

@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from regcli.models.learned import march
 from regcli.nets.update import StepNet
+from regcli.registration.equilibrium.force import march
 from regcli.train.learners import Unrolled
 from regcli.train.scenes import Scene
 from regcli.train.steptask import StepTask

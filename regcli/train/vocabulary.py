@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regcli.errors import InputError, RecipeError
-from regcli.models.channels import BACKGROUND, FREESURFER
+from regcli.registration.features.channels import BACKGROUND, FREESURFER
 
 FLUID = 24  # FreeSurfer's code of the fluid around the brain, partly outside a stripped one
 MOST_CODES = 250  # a byte holds a code's place

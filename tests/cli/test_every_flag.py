@@ -15,9 +15,9 @@ from registerflags import ACTS, BAR, EMPTY, LABELS, PLAIN, POINTS, REFUSED, Run
 from scans import write_pair, write_voxels
 from weightfiles import WIDE, write_steps, write_weights
 
-from regcli import pipeline
 from regcli.cli import main as cli
 from regcli.image import Space
+from regcli.registration import pipeline
 
 # Small, and aligned but for a deformation: a run takes a tenth of a second.
 SPACE = Space((13, 14, 15), torch.diag(torch.tensor([4.0, 4.4, 3.8, 1.0])).double())

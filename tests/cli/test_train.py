@@ -17,7 +17,7 @@ from trainings import FAST, FILES, rows, write_folder
 
 from regcli.cli import main as cli
 from regcli.io import weights as files
-from regcli.models.weights import assemble
+from regcli.registration.features.model import assemble
 from regcli.train.record import alone_in
 from regcli.train.state import read_facts, read_weights, write_tensors
 

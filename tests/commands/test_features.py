@@ -12,14 +12,14 @@ from conftest import SPACES
 from weightfiles import WIDE, write_weights
 
 import regcli.commands.features as command
-from regcli import featuremaps
 from regcli.commands.features import FeatureJob, features_files
 from regcli.errors import InputError, OutputError
 from regcli.image import Image
 from regcli.io.nifti import write_image
-from regcli.models.trust import Volumes
-from regcli.models.weights import Learned
 from regcli.nets.base import FeatureNet, every_other
+from regcli.registration.features import maps as featuremaps
+from regcli.registration.features.model import Learned
+from regcli.registration.features.trust import Volumes
 
 LEVELS = ("16mm", "8mm", "4mm")
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from regcli.check import Masks
 from regcli.commands.plausibility import agreement, alignment, foregrounds
 from regcli.image import Image, Space
 from regcli.ops.filter import gaussian
+from regcli.registration.checks import Masks
 from regcli.warp import Warp
 
 EYE = torch.eye(4, dtype=torch.float64)

@@ -21,8 +21,8 @@ from regcli.commands.job import Job
 from regcli.commands.register import register_files
 from regcli.errors import InputError
 from regcli.io.nifti import read_image
-from regcli.models.prepare import foreground
 from regcli.recipe import RegisterRecipe
+from regcli.registration.normalize import foreground
 from regcli.report.planes import choose_planes
 
 KEYS = {

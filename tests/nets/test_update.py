@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from regcli.models.iterative import step_network
+from regcli.registration.equilibrium.model import step_network
 from regcli.registry import UPDATES
 
 SHAPES = [(17, 33, 17), (33, 17, 1)]

@@ -7,8 +7,8 @@ import torch
 from heads import CODES, subject
 from saved import Saved
 
-from regcli.models.iterative import step_network
-from regcli.models.learned import march
+from regcli.registration.equilibrium.force import march
+from regcli.registration.equilibrium.model import step_network
 from regcli.registry import LEARNERS, build
 from regcli.train.equilibria import Equilibria
 from regcli.train.learners import Equilibrium, Unrolled

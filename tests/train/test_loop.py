@@ -11,8 +11,8 @@ from heads import CODES, subject
 from safetensors.torch import load_file
 
 from regcli.errors import RegcliError
-from regcli.models.weights import network
 from regcli.nets.base import FeatureNet
+from regcli.registration.features.model import network
 from regcli.train import loop
 from regcli.train.loop import Watch, learning_rate, train
 from regcli.train.plan import TrainPlan

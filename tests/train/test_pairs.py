@@ -4,8 +4,8 @@ import pytest
 import torch
 from heads import CODES, labels, subject
 
-from regcli.models.prepare import prepare
-from regcli.models.weights import network
+from regcli.registration.features.model import network
+from regcli.registration.normalize import prepare
 from regcli.train import pairs
 from regcli.train.anatomy import photographed
 from regcli.train.pairs import Pairs

@@ -4,7 +4,7 @@ import pytest
 import torch
 from heads import CODES, subject
 
-from regcli.models.weights import network
+from regcli.registration.features.model import network
 from regcli.train.pairs import Pairs
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects

@@ -21,8 +21,8 @@ from regcli.ops import (
     twogrid,
 )
 from regcli.ops.kernels import choose
-from regcli.pipeline import register
 from regcli.recipe import RegisterRecipe
+from regcli.registration.pipeline import register
 from regcli.transforms import unfold
 
 if not torch.cuda.is_available():  # before anybody imports triton

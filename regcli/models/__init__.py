@@ -1,1 +1,0 @@
-"""What a registration is: forces, levels and their wiring."""

@@ -1,0 +1,1 @@
+"""DEQReg: the steps of a network, followed to their fixed point."""

@@ -1,0 +1,83 @@
+"""Iterative: a trained network of steps and what must be known to iterate it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from regcli.errors import RecipeError, RegcliError, WeightsError
+from regcli.nets.update import StepNet
+from regcli.registration.features.model import COARSEST_MM, FINEST_MM, damaged, fill
+from regcli.registry import LEARNERS, UPDATES, parse, resolve
+
+MOST_LEVELS, MOST_STEPS = 6, 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Iterative:
+    """A network of steps with its weights.
+
+    Attributes:
+        name: Of the file.
+        sha256: Of the file.
+        kind: "deq" if it has an equilibrium; others are made for a fixed number of steps.
+        net: In evaluation mode.
+        spacing_mm: Voxel size of its finest level.
+        levels: How many there are, each of half the voxel size of the one before.
+        steps: On each level, in training.
+        sigma: Of the smoothing within its map, voxels.
+    """
+
+    name: str
+    sha256: str
+    kind: str
+    net: StepNet
+    spacing_mm: float
+    levels: int
+    steps: int
+    sigma: float
+
+
+def assemble_steps(
+    name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]
+) -> Iterative:
+    """A network of steps as a file of weights describes it.
+
+    Args:
+        name: Of the file.
+        sha256: Of the file.
+        facts: What its header says: model, network, spacing_mm, levels, steps and sigma.
+        values: numpy arrays by the names of the network's state.
+
+    Raises:
+        WeightsError: If they are another kind of weights, or do not fit each other.
+    """
+    kind = str(facts.get("model"))
+    if kind not in LEARNERS:
+        raise WeightsError(
+            f"'{name}' holds weights of model '{kind}', not of deq or another network of steps.",
+            "Use --model dio with them." if kind == "dio" else "Give weights of deq.",
+        )
+    try:
+        spacing_mm, sigma = float(facts["spacing_mm"]), float(facts["sigma"])
+        levels, steps = int(facts["levels"]), int(facts["steps"])
+        net = step_network(str(facts["network"]))
+    except (KeyError, TypeError, ValueError, OverflowError, RegcliError) as error:
+        raise damaged(name) from error
+    fits = FINEST_MM < spacing_mm < COARSEST_MM and 0 <= sigma < math.inf
+    if not (fits and 0 < levels <= MOST_LEVELS and 0 < steps <= MOST_STEPS):
+        raise damaged(name)
+    fill(net, values, name)
+    return Iterative(name, sha256, kind, net.eval(), spacing_mm, levels, steps, sigma)
+
+
+def step_network(spec: str) -> StepNet:
+    """A network of steps of the registry, with random weights.
+
+    Raises:
+        RecipeError: If there is no such network.
+    """
+    name, values = parse(UPDATES, spec)
+    if values:
+        raise RecipeError(f"'{spec}': a network of steps has no options.", f"Write {name} alone.")
+    target, options = resolve(UPDATES, name)
+    return target(**options)

@@ -1,0 +1,222 @@
+"""Registration: a transform and a force, solved from the coarsest level to the finest."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from regcli.image import Box, Space
+from regcli.ops.memory import release
+from regcli.registration.features.extract import Described
+from regcli.registration.force import Force, Pair
+from regcli.registration.normalize import FOREGROUND
+from regcli.registration.prompts import Prompts
+from regcli.registration.pyramid import ROUNDING, Prepared
+from regcli.solve.base import Solution, Solver
+from regcli.transforms.base import Transform
+
+_REGION_MM, _MARGIN_MM = 4.0, 6.0
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a registration.
+
+    Attributes:
+        spacing_mm: Voxel size.
+        solver: How it is solved.
+    """
+
+    spacing_mm: float
+    solver: Solver
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """Progress outwards and the time limit inwards.
+
+    Attributes:
+        report: Called with a stage and the share of its work that is done, 0 to 1.
+        deadline: time.monotonic() after which solving stops; infinity for never.
+    """
+
+    report: Callable[[str, float], None]
+    deadline: float = float("inf")
+
+    def steps(self, stage: str, done: float, share: float) -> Callable[[float], bool]:
+        """What a solver calls before each step with the share of its steps taken.
+
+        Args:
+            stage: Such as "diffeo".
+            done: Share of the stage's work that is behind.
+            share: Share of the stage's work that this solver does.
+        """
+
+        def keep_going(taken: float) -> bool:
+            self.report(stage, done + share * taken)
+            return not self.expired
+
+        return keep_going
+
+    @property
+    def expired(self) -> bool:
+        """Whether the time limit has passed."""
+        return time.monotonic() >= self.deadline
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What became of one level, as regcli.json records it.
+
+    Attributes:
+        stage: Such as "affine".
+        level: 0 is the coarsest.
+        shape: (I, J, K) of its grid.
+        solution: Steps, convergence, residuals.
+    """
+
+    stage: str
+    level: int
+    shape: tuple[int, int, int]
+    solution: Solution
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A family of maps driven by a force, over levels.
+
+    Attributes:
+        name: Of the stage.
+        transform: What may change.
+        force: What drives it.
+        levels: Coarse to fine.
+        dense: Whether the moving image is first carried onto the fixed grid, through the affine:
+            descriptors of both then see the same voxels along the same axes.
+        even: Whether both images come onto the levels' grids in the same way.
+        wary: Whether a level starts from the identity if that is better than what the coarser ones
+            found: where images are aligned well already, these may know less.
+    """
+
+    name: str
+    transform: Transform
+    force: Force
+    levels: tuple[Level, ...]
+    dense: bool = True
+    even: bool = False
+    wary: bool = False
+
+    def run(
+        self,
+        fixed: Prepared,
+        moving: Prepared,
+        affine: Tensor,
+        watch: Watch,
+        features: tuple[Described, Described] | None = None,
+        prompts: Prompts | None = None,
+    ) -> tuple[Tensor, Space, list[Trace]]:
+        """Register, starting from the identity of the transform after an affine.
+
+        Args:
+            fixed: On its own grid, at full resolution.
+            moving: On its own grid, at full resolution.
+            affine: A of phi(x) = A (T(x)), (4, 4) fixed world to moving world; T is solved for.
+            watch: Progress and time limit.
+            features: What a network says of both, the moving image carried by the affine already;
+                for dense registrations.
+            prompts: What a user knows of both.
+
+        Returns:
+            y, the grid that it belongs to, and what happened on each level.
+        """
+        y: Tensor | None = None
+        space: Space | None = None
+        traces = []
+        work = [(level.solver.steps + 1) / level.spacing_mm**3 for level in self.levels]
+        for number, level in enumerate(self.levels):
+            if y is not None and watch.expired:
+                break
+            coarse = fixed.at(level.spacing_mm)
+            still = torch.eye(4).to(affine)
+            if self.even:
+                coarse = fixed.onto(coarse.space, still)
+            if self.dense:
+                other, carried = moving.onto(coarse.space, affine), affine
+                pair = paired(coarse, other, still)
+            else:
+                other, carried = moving.at(level.spacing_mm), still
+                pair = paired(coarse, other, affine)
+            if prompts is not None:
+                pair = prompts.on(pair, other.space, carried, dense=self.dense)
+            if y is None or space is None:
+                y = self.transform.identity(pair.space, pair.fixed.device)
+            else:
+                y = self.transform.resize(y, space, pair.space)
+            space = pair.space
+            if features is not None:
+                one, other = (f.on(space) for f in features)
+                pair = replace(pair, features=(one, other), gain=features[0].gain(space))
+            problem = self.force.problem(pair, self.transform)
+            done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
+            if self.wary and number:
+                still = self.transform.identity(space, pair.fixed.device)
+                y = min((still, y), key=lambda y: float(problem.evaluate(y)[0]))
+            going = watch.steps(self.name, done, share)
+            solution = level.solver.run(problem, y, going)
+            y = solution.y
+            release()
+            traces.append(
+                Trace(self.name, number, space.shape, replace(solution, y=torch.empty(0)))
+            )
+        watch.report(self.name, 1.0)
+        assert y is not None
+        assert space is not None
+        return y, space, traces
+
+    def extended(self, y: Tensor, space: Space, box: Box) -> Tensor:
+        """The displacement that `run` found on the grid that its images were cut from.
+
+        Args:
+            y: What `run` gave.
+            space: Its grid.
+            box: Where the fixed image was cut from.
+
+        Returns:
+            (1, 3, I, J, K), voxels of box.space.
+        """
+        return self.transform.extend(self.transform.resize(y, space, box.part), box)
+
+
+def region(fixed: Prepared, moving: Prepared, affine: Tensor) -> Box:
+    """The box of the fixed grid where either image shows anything that counts, and a margin.
+
+    Outside there is nothing to register, and in a skull-stripped brain more voxels are outside than
+    inside.
+
+    Args:
+        fixed: Image.
+        moving: Image.
+        affine: (4, 4) fixed world to moving world.
+    """
+    coarse = fixed.at(_REGION_MM)
+    shown = (coarse.data > FOREGROUND) | (moving.onto(coarse.space, affine).data > FOREGROUND)
+    if coarse.weight is not None:
+        shown &= coarse.weight > 0
+    start, stop = [], []
+    for axis, n in enumerate(fixed.space.shape):
+        others = [d for d in (2, 3, 4) if d != axis + 2]
+        line = shown.amax(dim=others).flatten().nonzero().flatten()
+        ratio = (n - 1) / max(coarse.space.shape[axis] - 1, 1)
+        margin = _MARGIN_MM / fixed.space.spacing[axis]
+        first, last = (line[0], line[-1]) if len(line) else (0, coarse.space.shape[axis] - 1)
+        start.append(max(0, math.floor(float(first) * ratio - margin + ROUNDING)))
+        stop.append(min(n, math.ceil(float(last) * ratio + margin - ROUNDING) + 1))
+    return Box(fixed.space, (start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def paired(fixed: Prepared, moving: Prepared, affine: Tensor) -> Pair:
+    """Two prepared images and the affine between their worlds, as a level's pair."""
+    matrix = torch.linalg.inv(moving.space.affine) @ affine @ fixed.space.affine
+    return Pair(fixed.space, fixed.data, moving.data, matrix[:3], fixed.weight, moving.weight)

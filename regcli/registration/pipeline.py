@@ -1,0 +1,243 @@
+"""register: two images and a recipe in, one Warp out; the stages in the order they happen."""
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from regcli.image import Image, Space
+from regcli.io.nifti import read_image
+from regcli.machine import choose_device, settings
+from regcli.ops.memory import release
+from regcli.recipe import RegisterRecipe
+from regcli.registration.checks import Masks, check_pair, check_ranges
+from regcli.registration.contrast import Contrast
+from regcli.registration.deform import by_forces, by_steps, scene
+from regcli.registration.equilibrium.solve import Diagnosis
+from regcli.registration.equilibrium.stage import asked
+from regcli.registration.features.trust import Trust
+from regcli.registration.model_choice import candidates, settled, steps
+from regcli.registration.multiresolution import Trace, Watch
+from regcli.registration.normalize import prepare, robust_range
+from regcli.registration.presets import check_symmetric, is_symmetric
+from regcli.registration.priors import Given, carried
+from regcli.registration.prompts import Prompts
+from regcli.registration.pyramid import Prepared
+from regcli.registration.stages import Found, both_ways, free_axes, linear_stage
+from regcli.registry import FOLDLESS, LINEAR
+from regcli.transforms.dense import Compositional
+from regcli.transforms.unfold import unfolded
+from regcli.warp import Interpolation, Warp
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a registration found.
+
+    Attributes:
+        warp: Fixed world to moving world, on the fixed grid.
+        inverse: Moving world to fixed world.
+        inverse_error: (I, J, K) mm, of the inverse at every voxel of the fixed grid.
+        moved: The moving image on the fixed grid.
+        linear: (4, 4), the affine at the end of the linear stage.
+        metrics: Specs of what was compared in the last stage, learned features not counted; with
+            learned steps, of what suits the images' contrasts.
+        weights: Name and SHA-256 of the weights whose features were compared too, or None.
+        traces: What happened on each level.
+        seconds: Per part.
+        trust: How far the images suit weights of features; None if none were tried.
+        diagnosis: Of the equilibrium, if that was asked for.
+        contrast: How the images compare inside, aligned by mind; None if it was not measured.
+        notes: Decisions that were made, in words.
+        warnings: What the user should look at.
+        stopped: "time" if the time limit cut it short, else "done".
+    """
+
+    warp: Warp
+    inverse: Warp
+    inverse_error: Tensor
+    moved: Image
+    linear: Tensor
+    metrics: tuple[str, ...]
+    weights: tuple[str, str] | None
+    traces: list[Trace]
+    seconds: dict[str, float]
+    trust: Trust | None = None
+    diagnosis: Diagnosis | None = None
+    contrast: Contrast | None = None
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    stopped: str = "done"
+
+
+def register(
+    fixed: Image | str | Path,
+    moving: Image | str | Path,
+    recipe: RegisterRecipe | None = None,
+    *,
+    masks: Masks | None = None,
+    initial: Tensor | Warp | None = None,
+    prompts: Prompts | None = None,
+    rigidity: Tensor | None = None,
+    watch: Watch | None = None,
+) -> Result:
+    """Find the map that carries the moving image onto the fixed one.
+
+    Args:
+        fixed: An image or its path; one channel, any grid.
+        moving: Likewise.
+        recipe: What to do; default as `regcli register` without options.
+        masks: What counts in the loss.
+        initial: Where to start, if recipe.init is a file: (4, 4) fixed world to moving world for
+            the linear stage, or a whole map, which replaces that stage.
+        prompts: What the user knows of both, which then drives the registration.
+        rigidity: (1, I, J, K) on the fixed grid, a factor of the regularization.
+        watch: Progress and time limit.
+
+    Raises:
+        InputError: If the images share no space with --init none, a mask leaves nothing, or no
+            axis is left to deform along.
+        RecipeError: If the recipe and what is given do not go together.
+    """
+    fixed, moving = (
+        image if isinstance(image, Image) else read_image(image).image for image in (fixed, moving)
+    )
+    recipe = settled(recipe or RegisterRecipe())
+    with settings(recipe):
+        watch = watch or Watch(lambda stage, share: None)
+        given = Given(masks or Masks(), initial, prompts, rigidity)
+        return _register(fixed, moving, recipe, given, watch)
+
+
+def _register(
+    fixed: Image, moving: Image, recipe: RegisterRecipe, given: Given, watch: Watch
+) -> Result:
+    check_pair(fixed, moving, given.masks, recipe.init)
+    free_axes(recipe, fixed.space)
+    points = given.prompts is not None and given.prompts.points is not None
+    start = isinstance(given.initial, Warp)
+    check_symmetric(recipe, points, given.rigidity is not None, start)
+    notes: list[str] = []
+    found = _solve(fixed, moving, recipe, given, watch, notes)
+    clock = time.monotonic()
+    warp = Warp(fixed.space, found.affine, found.displacement)
+    inverse, error = warp.inverse()
+    moved = warp.apply(moving, fixed.space, interpolation_of(moving, recipe.interpolation))
+    found.seconds["apply"] = time.monotonic() - clock
+    release()
+    warnings = found.warnings
+    timed_out = any(t.solution.stopped == "time" for t in found.traces)
+    if timed_out:
+        warnings.append("The time limit stopped the registration early.")
+    return Result(
+        warp=warp,
+        inverse=inverse,
+        inverse_error=error,
+        moved=moved,
+        linear=found.affine,
+        metrics=found.metrics,
+        weights=found.weights,
+        traces=found.traces,
+        seconds=found.seconds,
+        trust=found.trust,
+        diagnosis=found.diagnosis,
+        contrast=found.contrast,
+        notes=notes,
+        warnings=warnings,
+        stopped="time" if timed_out else "done",
+    )
+
+
+def _solve(
+    fixed: Image,
+    moving: Image,
+    recipe: RegisterRecipe,
+    given: Given,
+    watch: Watch,
+    notes: list[str],
+) -> Found:
+    """From the images, or from the fixed image and the moving one as a first map carries it."""
+    start = given.initial
+    if not isinstance(start, Warp):
+        return _solve_from_images(fixed, moving, recipe, given, watch, notes)
+    notes.append("Started from a whole map: what was found comes before it.")
+    moved, given = carried(start, fixed, moving, given)
+    check_pair(fixed, moved, given.masks, "none")
+    found = _solve_from_images(fixed, moved, recipe, given, watch, notes)
+    if torch.equal(start.affine, torch.eye(4).to(start.affine)):
+        found.warnings.append(
+            "The map to start from has no affine part. If there is one, give both together: "
+            "composite.h5, or the folder of the result."
+        )
+    warp = Warp(fixed.space, found.affine, found.displacement).then(start)
+    u = warp.displacement
+    if found.displacement is not None and recipe.family in FOLDLESS:
+        u = _after(start, found.displacement, fixed.space)
+    return replace(found, affine=warp.affine, displacement=u)
+
+
+def _after(start: Warp, u: Tensor, space: Space) -> Tensor:
+    """The displacement of x -> start(x + u(x)) before start's affine, mm, softened where it folds.
+
+    Two maps without folds may have some together, in single voxels. To smooth the whole map there
+    cost .2 of a correlation of .84; so u alone gives way, as a step does.
+    """
+    first = Warp(space, torch.eye(4).to(start.affine)).then(start).displacement
+    assert first is not None
+    first, step = (space.vectors_to_voxel(v) for v in (first, u))
+    return space.vectors_to_world(Compositional().retract(unfolded(first), step, space))
+
+
+def _solve_from_images(
+    fixed: Image,
+    moving: Image,
+    recipe: RegisterRecipe,
+    given: Given,
+    watch: Watch,
+    notes: list[str],
+) -> Found:
+    # first: weights may be missing or damaged
+    device, clock = choose_device(recipe.device), time.monotonic()
+    stepping, networks = None, ()
+    if recipe.model == "deq":
+        stepping = steps(recipe, fixed.space, asked(recipe, given, fixed.space, device))
+    else:
+        networks = candidates(recipe, fixed.space, notes)
+    one, other = _prepared(fixed, moving, given.masks, device, notes)
+    family = recipe.transform if recipe.transform in LINEAR else "affine"
+    affine, traces = linear_stage(one, other, recipe, family, given, watch, notes)
+    if is_symmetric(recipe):
+        affine = both_ways(one, other, recipe, given, watch, affine, traces)
+    seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
+    found = Found(affine, recipe.metric, traces, seconds, fixed.space)
+    if recipe.transform in LINEAR and not networks:
+        return found
+    where = scene(one, other, affine, fixed.space, recipe)
+    if stepping is not None:
+        by_steps(stepping, where, recipe, watch, notes, found)
+    else:
+        by_forces(networks, where, recipe, given, watch, notes, found)
+    return found
+
+
+def _prepared(
+    fixed: Image, moving: Image, masks: Masks, device: torch.device, notes: list[str]
+) -> tuple[Prepared, Prepared]:
+    """Both images, once it is known that they show something."""
+    ranges = [robust_range(i.data, m) for i, m in ((fixed, masks.fixed), (moving, masks.moving))]
+    check_ranges(ranges[0], ranges[1], masks)
+    (f0, f1), (m0, m1) = ranges
+    notes.append(
+        f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
+    )
+    one = prepare(fixed, masks.fixed, device, ranges[0])
+    return one, prepare(moving, masks.moving, device, ranges[1])
+
+
+def interpolation_of(image: Image, asked: str) -> Interpolation:
+    """What "auto" means for an image: label-aware for codes, linear for amounts."""
+    if asked in ("linear", "nearest", "label", "cubic"):
+        return asked
+    return "label" if image.labels else "linear"

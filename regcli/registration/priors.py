@@ -1,0 +1,94 @@
+"""Given: what a user knows of a pair besides its images."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from regcli.image import Image, Space, rearrange
+from regcli.registration.checks import Masks
+from regcli.registration.prompts import Prompts
+from regcli.registration.pyramid import Prepared
+from regcli.warp import Warp
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a registration may use besides the images and a recipe.
+
+    Attributes:
+        masks: What counts in the loss.
+        initial: Where to start: (4, 4) fixed world to moving world for the linear stage, or a whole
+            map, which what is found then comes before; None for what the recipe says.
+        prompts: What drives the registration too.
+        rigidity: A factor of the regularization, (1, I, J, K) on the fixed grid; None for one.
+        aligned: Whether the moving image lies where a first map took it: see `carried`.
+    """
+
+    masks: Masks = field(default_factory=Masks)
+    initial: Tensor | Warp | None = None
+    prompts: Prompts | None = None
+    rigidity: Tensor | None = None
+    aligned: bool = False
+
+    def rigidity_on(self, space: Space, device: torch.device | str) -> Prepared | None:
+        """The factor of the regularization, in canonical axis order.
+
+        Args:
+            space: Of the fixed image.
+            device: Where it is wanted.
+        """
+        if self.rigidity is None:
+            return None
+        canonical = space.canonical()
+        factor = rearrange(self.rigidity.to(torch.float32), space, canonical)
+        return Prepared(canonical, factor[None].to(device))
+
+    def swapped(self) -> "Given":
+        """The same where the fixed image is called moving and the moving one fixed.
+
+        What belongs to the fixed image alone is left out.
+        """
+        initial, prompts = self.initial, self.prompts
+        assert not isinstance(initial, Warp)
+        if prompts is not None:
+            labels, points = prompts.labels, prompts.points
+            prompts = Prompts(
+                None if labels is None else (labels[1], labels[0]),
+                None if points is None else (points[1], points[0]),
+            )
+        return Given(
+            Masks(self.masks.moving, self.masks.fixed),
+            None if initial is None else torch.linalg.inv(initial),
+            prompts,
+        )
+
+
+def carried(start: Warp, fixed: Image, moving: Image, given: Given) -> tuple[Image, Given]:
+    """The moving image, and what is known of it, on the fixed grid by a first map.
+
+    What is registered to the fixed image then is the moved one; a map found so comes before the
+    first one: x -> start(found(x)).
+
+    Args:
+        start: The first map, fixed world to moving world.
+        fixed: Its grid is that of the result.
+        moving: The moving image.
+        given: Of both images.
+    """
+    seen = Image(torch.ones_like(moving.data[:1], dtype=torch.float32), moving.space)
+    if given.masks.moving is not None:
+        seen = replace(seen, data=given.masks.moving.to(torch.float32))
+    mask = start.apply(seen, fixed.space).data
+    prompts = given.prompts
+    if prompts is not None:
+        labels, points = prompts.labels, prompts.points
+        if labels is not None:
+            labels = labels[0], start.apply(labels[1], fixed.space, "label")
+        if points is not None:
+            points = points[0], start.undo(start.inverse()[0], points[1])
+        prompts = Prompts(labels, points)
+    # interpolated twice in all: by splines first, or what is compared would be blurred
+    moved = start.apply(moving, fixed.space, "nearest" if moving.labels else "cubic")
+    masks = Masks(given.masks.fixed, None if bool((mask == 1).all()) else mask)
+    return moved, replace(given, masks=masks, initial=None, prompts=prompts, aligned=True)
