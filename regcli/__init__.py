@@ -18,10 +18,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _NAMES = {
     "Batch": "regcli.batch.plan",
-    "FeatureJob": "regcli.commands.features",
+    "FeatureJob": "regcli.commands.features.run",
     "FeatureMaps": "regcli.registration.features.maps",
     "Image": "regcli.image",
-    "Job": "regcli.commands.job",
+    "Job": "regcli.commands.register.job",
     "Prompts": "regcli.registration.prompts",
     "RegcliError": "regcli.errors",
     "RegisterRecipe": "regcli.recipe",
@@ -29,13 +29,13 @@ _NAMES = {
     "Space": "regcli.image",
     "Warp": "regcli.warp",
     "features": "regcli.registration.features.maps",
-    "features_files": "regcli.commands.features",
+    "features_files": "regcli.commands.features.run",
     "local_crew": "regcli.batch.crew",
     "read_image": "regcli.io.nifti",
     "read_table": "regcli.batch.table",
     "read_warp": "regcli.io.warps",
     "register": "regcli.registration.pipeline",
-    "register_files": "regcli.commands.register",
+    "register_files": "regcli.commands.register.run",
     "run_batch": "regcli.batch.run",
     "write_image": "regcli.io.nifti",
 }

@@ -18,7 +18,7 @@ def start(target, *arguments, said: Path = Path(os.devnull), daemon: bool = True
 
     Only one that is no daemon may have processes of its own; it must be ended by who starts it.
     """
-    _SERVER.set_forkserver_preload(["regcli.commands.register", "regcli.cli.main"])
+    _SERVER.set_forkserver_preload(["regcli.commands.register.run", "regcli.cli.main"])
     process = _SERVER.Process(target=_run, args=(said, target, arguments), daemon=daemon)
     process.start()
     return process

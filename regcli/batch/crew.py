@@ -10,7 +10,7 @@ from typing import Any
 
 from regcli.batch import pool
 from regcli.batch.worker import Outcome, run_row
-from regcli.commands.job import Job
+from regcli.commands.register.job import Job
 from regcli.errors import InputError, RecipeError
 from regcli.machine import cores
 from regcli.memory import free_memory

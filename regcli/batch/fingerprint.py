@@ -6,7 +6,7 @@ from pathlib import Path
 
 import regcli
 from regcli.batch.table import FILES
-from regcli.commands.job import Job
+from regcli.commands.register.job import Job
 from regcli.io import weights
 from regcli.io.files import digest_of
 from regcli.recipe import INITS

@@ -8,8 +8,8 @@ from pathlib import Path
 from regcli.batch.fingerprint import input_paths, weights_digest
 from regcli.batch.journal import Part
 from regcli.batch.table import Row
-from regcli.commands.job import Job
-from regcli.commands.register import checked, memory_needed
+from regcli.commands.register.job import Job
+from regcli.commands.register.run import checked, memory_needed
 from regcli.errors import InputError, OutputError, RecipeError, RegcliError, WeightsError
 from regcli.io.files import open_input
 from regcli.io.nifti import read_header

@@ -21,8 +21,8 @@ from regcli.batch.plan import Batch, Task, make_plan
 from regcli.batch.pool import WorkerLostError
 from regcli.batch.summary import write_summary
 from regcli.batch.worker import Outcome, failure
-from regcli.commands.job import NAMES
 from regcli.commands.record import spare_result
+from regcli.commands.register.job import NAMES
 from regcli.errors import BatchError, MemoryShortageError, OutputError, RegcliError
 from regcli.io.outputs import SIDECAR, open_outputs, sweep
 from regcli.machine import cores

@@ -11,8 +11,8 @@ import regcli
 from regcli.batch.page import page_text
 from regcli.batch.plan import Batch, Task
 from regcli.batch.worker import Outcome
-from regcli.commands.job import Job
-from regcli.commands.tradeoff import COLUMNS, number
+from regcli.commands.register.job import Job
+from regcli.commands.sweep.table import COLUMNS, number
 from regcli.errors import GateError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from regcli.batch.fingerprint import digests, fingerprint
-from regcli.commands.job import NAMES, Job
-from regcli.commands.register import register_files
+from regcli.commands.register.job import NAMES, Job
+from regcli.commands.register.run import register_files
 from regcli.errors import RegcliError
 from regcli.io.nifti import read_image
 from regcli.report.png import GREYS, data_uri, greys

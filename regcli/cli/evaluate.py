@@ -121,7 +121,7 @@ def evaluate(
         for name in [name for name, value in given.items() if value]:
             raise RecipeError(f"--{name} has no effect with --l2r.", "The task says what to do.")
 
-        from regcli.commands.evaluatetask import TaskJob, task_files
+        from regcli.commands.evaluate.learn2reg import TaskJob, task_files
 
         record = task_files(TaskJob(l2r, warp, data, out, force, command))
         _tell(record, task_table(record), verbosity, json_output)
@@ -134,8 +134,8 @@ def evaluate(
         fixed_points = points[0]
         moved_points, moving_points = (None, points[1]) if transform else (points[1], None)
 
-    from regcli.commands.evaluate import check_gates, evaluate_files
-    from regcli.commands.evaluation import Evaluation
+    from regcli.commands.evaluate.job import Evaluation
+    from regcli.commands.evaluate.run import check_gates, evaluate_files
 
     job = Evaluation(
         transforms=tuple(transform or ()),

@@ -54,7 +54,7 @@ def features(
     verbosity = Verbosity.of(quiet, verbose=False)
     frames = parse_frame(frame)
 
-    from regcli.commands.features import FeatureJob, features_files
+    from regcli.commands.features.run import FeatureJob, features_files
     from regcli.io.weights import DEFAULT
 
     job = FeatureJob(

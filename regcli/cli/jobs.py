@@ -10,7 +10,7 @@ from regcli.cli.common import listed, parse_frame
 from regcli.recipe import RegisterRecipe
 
 if TYPE_CHECKING:
-    from regcli.commands.job import Job
+    from regcli.commands.register.job import Job
 
 # Parameters that a job takes as they are.
 _FILES = ("fixed_mask", "moving_mask", "smoothness_map", "fixed_labels", "moving_labels")
@@ -54,7 +54,7 @@ def make_job(
     Raises:
         RecipeError: If a value does not parse.
     """
-    from regcli.commands.job import Job
+    from regcli.commands.register.job import Job
 
     return Job(
         fixed=fixed,

@@ -25,7 +25,7 @@ from regcli.errors import GateError
 from regcli.io.files import default_name, open_input
 
 if TYPE_CHECKING:
-    from regcli.commands.job import Job
+    from regcli.commands.register.job import Job
 
 EXAMPLES = """Examples:
 
@@ -227,7 +227,7 @@ def register(
     for path in (fixed, moving):
         open_input(path).close()
 
-    from regcli.commands.register import register_files
+    from regcli.commands.register.run import register_files
 
     out = out or Path(default_name(fixed, moving))
     job = make_job(asked, recipe, fixed=fixed, moving=moving, out=out)

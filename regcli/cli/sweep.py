@@ -16,7 +16,7 @@ from regcli.errors import RecipeError
 from regcli.recipe import RegisterRecipe
 
 if TYPE_CHECKING:
-    from regcli.commands.job import Job
+    from regcli.commands.register.job import Job
 
 _NUMBER, _NUMBERS = ("smoothness", "tol"), ("iterations", "levels")
 _SPEC = ("transform", "metric", "regularizer", "solver")  # name:option=value
@@ -114,7 +114,7 @@ def run_sweep(
     Raises:
         RegcliError: Of the kind that fits; if single values failed, after all is written.
     """
-    from regcli.commands.sweep import Sweep, check_sweep, sweep_files
+    from regcli.commands.sweep.run import Sweep, check_sweep, sweep_files
 
     values = list(choices)
 
@@ -162,7 +162,7 @@ def tell_sweep(record: dict[str, Any], verbosity: Verbosity) -> None:
 
 def _table(record: dict[str, Any]) -> Table:
     """What is known of the values, as wide as a terminal at most; the images' own state first."""
-    from regcli.commands.tradeoff import likeness, number
+    from regcli.commands.sweep.table import likeness, number
 
     rows = record["rows"]
     name, column = likeness(rows)

@@ -10,7 +10,7 @@ from scans import write_pair
 from regcli.batch.plan import Batch
 from regcli.batch.run import run_batch
 from regcli.batch.table import read_table
-from regcli.commands.job import Job
+from regcli.commands.register.job import Job
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from regcli.batch import plan, worker
 from regcli.batch.pool import WorkerLostError
 from regcli.batch.run import check_batch
 from regcli.batch.worker import Outcome
-from regcli.commands.job import Job
+from regcli.commands.register.job import Job
 from regcli.errors import BatchError, OutputError, RecipeError
 
 MISSING = "fixed.nii.gz,nothing.nii.gz,bad"

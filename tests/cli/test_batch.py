@@ -16,7 +16,7 @@ from registerflags import ACTS, BAR
 from scans import write_pair
 
 from regcli.cli import batch as command
-from regcli.commands.job import Job
+from regcli.commands.register.job import Job
 
 QUICK = ("--model", "classical", "--init", "none", "--iterations", "2", "--deterministic")
 
@@ -134,7 +134,7 @@ def jobs(run, folder, tmp_path, monkeypatch):
         seen.append(batch.common)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("regcli.commands.register.register_files", register_files)
+    monkeypatch.setattr("regcli.commands.register.run.register_files", register_files)
     monkeypatch.setattr("regcli.batch.run.run_batch", run_batch)
     monkeypatch.setattr(command, "prepare", lambda *modules: None)
 

@@ -173,7 +173,7 @@ def register(run, files, earlier, tmp_path_factory, monkeypatch):
         return check(*arguments)
 
     monkeypatch.setattr(pipeline, "check_pair", watched)
-    stub = "regcli.commands.sweep.draw_tradeoff"  # takes longer than all else
+    stub = "regcli.commands.sweep.run.draw_tradeoff"  # takes longer than all else
     monkeypatch.setattr(stub, lambda record, path: path.write_bytes(b"PNG"))
 
     def command(*arguments):
@@ -309,7 +309,7 @@ def test_features_are_asked_for_as_they_are_given(run, monkeypatch):
         jobs.append(job)
         return {"outputs": {}}
 
-    monkeypatch.setattr("regcli.commands.features.features_files", features_files)
+    monkeypatch.setattr("regcli.commands.features.run.features_files", features_files)
     given = ("--weights", "w.safetensors", "--device", "cuda:1", "--threads", 3)
     run("features", "image.nii.gz", "-o", "f", "-q", *given)
     assert (jobs[0].weights, jobs[0].device, jobs[0].threads) == ("w.safetensors", "cuda:1", 3)

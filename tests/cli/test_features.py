@@ -17,7 +17,7 @@ def weights(tmp_path_factory):
 def plain(monkeypatch):
     """Draw nothing: that takes longer than all else."""
     monkeypatch.setattr(
-        "regcli.commands.features.draw_features", lambda maps, path, name: path.touch()
+        "regcli.commands.features.run.draw_features", lambda maps, path, name: path.touch()
     )
 
 

@@ -22,7 +22,7 @@ def scans(tmp_path_factory):
 @pytest.fixture
 def unpainted(monkeypatch):
     """Sweeps with a stub of a picture."""
-    stub = "regcli.commands.sweep.draw_tradeoff"
+    stub = "regcli.commands.sweep.run.draw_tradeoff"
     monkeypatch.setattr(stub, lambda record, path: path.write_bytes(b"PNG"))
 
 

@@ -7,9 +7,9 @@ import torch
 from scans import write_csv, write_pair, write_voxels
 
 from regcli.commands.apply import Carrying, apply_files, looks_like_labels
-from regcli.commands.job import Job
 from regcli.commands.record import read_result
-from regcli.commands.register import register_files
+from regcli.commands.register.job import Job
+from regcli.commands.register.run import register_files
 from regcli.image import Image
 from regcli.io.nifti import read_image
 from regcli.io.points import read_points

@@ -17,8 +17,8 @@ import SimpleITK as sitk
 from reports import decode
 from scans import write_pair
 
-from regcli.commands.job import Job
-from regcli.commands.register import register_files
+from regcli.commands.register.job import Job
+from regcli.commands.register.run import register_files
 from regcli.errors import InputError
 from regcli.io.nifti import read_image
 from regcli.recipe import RegisterRecipe

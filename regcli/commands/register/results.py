@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import regcli
-from regcli.commands.inputs import Inputs
-from regcli.commands.job import Job
-from regcli.commands.plausibility import agreement, alignment, foregrounds, handedness_of
+from regcli.commands.register.inputs import Inputs
+from regcli.commands.register.job import Job
+from regcli.commands.register.plausibility import agreement, alignment, foregrounds, handedness_of
 from regcli.errors import InputError, OutputError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.evaluate.report import labels_report, points_report, similarity_report

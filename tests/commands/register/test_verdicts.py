@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from regcli.commands.job import Job
-from regcli.commands.register import register_files
+from regcli.commands.register.job import Job
+from regcli.commands.register.run import register_files
 from regcli.recipe import RegisterRecipe
 
 SPACING = 4.0  # mm: what is looked for shows on coarse grids, too

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from regcli.commands.inputs import Inputs, read_inputs
-from regcli.commands.job import NAMES, Job, check_options
-from regcli.commands.results import log_text, make_report, shown, write_files
+from regcli.commands.register.inputs import Inputs, read_inputs
+from regcli.commands.register.job import NAMES, Job, check_options
+from regcli.commands.register.results import log_text, make_report, shown, write_files
 from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR, copied, open_outputs

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from regcli.commands.plausibility import agreement, alignment, foregrounds
+from regcli.commands.register.plausibility import agreement, alignment, foregrounds
 from regcli.image import Image, Space
 from regcli.ops.filter import gaussian
 from regcli.registration.checks import Masks

@@ -13,12 +13,12 @@ from conftest import SPACES
 from phantoms import pair
 from scans import write_pair
 
-from regcli.commands import sweep as module
-from regcli.commands.job import Job
-from regcli.commands.register import register_files
-from regcli.commands.sweep import FILES, Sweep, check_sweep, sweep_files
-from regcli.commands.tradeoff import COLUMNS, likeness, number
-from regcli.commands.tradeoff_picture import _positions, draw_tradeoff
+from regcli.commands.register.job import Job
+from regcli.commands.register.run import register_files
+from regcli.commands.sweep import run as module
+from regcli.commands.sweep.picture import _positions, draw_tradeoff
+from regcli.commands.sweep.run import FILES, Sweep, check_sweep, sweep_files
+from regcli.commands.sweep.table import COLUMNS, likeness, number
 from regcli.errors import GateError, MemoryShortageError, OutputError, RecipeError, RegcliError
 from regcli.recipe import RegisterRecipe
 

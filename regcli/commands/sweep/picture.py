@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from regcli.commands.tradeoff import Row, likeness, number
+from regcli.commands.sweep.table import Row, likeness, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

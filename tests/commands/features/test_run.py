@@ -11,8 +11,8 @@ import torch
 from conftest import SPACES
 from weightfiles import WIDE, write_weights
 
-import regcli.commands.features as command
-from regcli.commands.features import FeatureJob, features_files
+import regcli.commands.features.run as command
+from regcli.commands.features.run import FeatureJob, features_files
 from regcli.errors import InputError, OutputError
 from regcli.image import Image
 from regcli.io.nifti import write_image

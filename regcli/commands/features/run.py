@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 import regcli
-from regcli.commands.featurepicture import draw_features
+from regcli.commands.features.picture import draw_features
 from regcli.commands.record import spare_result
-from regcli.commands.results import describe_file, verify_image
+from regcli.commands.register.results import describe_file, verify_image
 from regcli.energy.features import ONE
 from regcli.errors import MemoryShortageError, OutputError, RecipeError
 from regcli.image import Image, Storage

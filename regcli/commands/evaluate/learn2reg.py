@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import regcli
-from regcli.commands.evaluate import record_folder
+from regcli.commands.evaluate.run import record_folder
 from regcli.errors import InputError, RecipeError
 from regcli.evaluate import learn2reg
 from regcli.evaluate.metrics import hd95, jacobian_summary

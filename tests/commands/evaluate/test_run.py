@@ -11,8 +11,8 @@ from scans import write_csv
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 from warpfiles import make_warp, other_space, random_points
 
-from regcli.commands.evaluate import evaluate_files
-from regcli.commands.evaluation import Evaluation
+from regcli.commands.evaluate.job import Evaluation
+from regcli.commands.evaluate.run import evaluate_files
 from regcli.image import Image
 from regcli.io import warps
 from regcli.io.nifti import write_image

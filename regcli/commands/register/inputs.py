@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from regcli.commands.job import Job
 from regcli.commands.record import read_result
+from regcli.commands.register.job import Job
 from regcli.errors import InputError, RecipeError
 from regcli.image import Image
 from regcli.io.nifti import ImageFile, read_header, read_image

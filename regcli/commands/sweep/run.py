@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import regcli
-from regcli.commands.inputs import Inputs, read_inputs
-from regcli.commands.job import Job
 from regcli.commands.record import spare_result
-from regcli.commands.register import check_room, checked, register_files, spare_inputs
-from regcli.commands.tradeoff import write_table
-from regcli.commands.tradeoff_picture import draw_tradeoff
+from regcli.commands.register.inputs import Inputs, read_inputs
+from regcli.commands.register.job import Job
+from regcli.commands.register.run import check_room, checked, register_files, spare_inputs
+from regcli.commands.sweep.picture import draw_tradeoff
+from regcli.commands.sweep.table import write_table
 from regcli.errors import GateError, RecipeError, RegcliError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import open_outputs

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import regcli
-from regcli.commands.evaluation import SIDES, Evaluation, check
+from regcli.commands.evaluate.job import SIDES, Evaluation, check
 from regcli.commands.jacobian import measure, read_deformation, read_inside
 from regcli.commands.record import read_map, spare_result
 from regcli.errors import InputError, RecipeError

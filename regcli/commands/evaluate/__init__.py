@@ -1,0 +1,1 @@
+"""What `regcli evaluate` does, on files."""

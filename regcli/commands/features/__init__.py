@@ -1,0 +1,1 @@
+"""What `regcli features` does, on files."""

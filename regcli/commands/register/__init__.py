@@ -1,0 +1,1 @@
+"""What `regcli register` does, on files."""

@@ -1,0 +1,1 @@
+"""What `regcli sweep` does, on files."""
