@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regcli.ops import correlation, field, filter, jacobian, match, newton
-from regcli.ops.kernels import reference
+from regcli.ops.backends import reference
 from regcli.ops.sample import sample, sample_covered, scatter
 from regcli.ops.twogrid import factors
 

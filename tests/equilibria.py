@@ -4,8 +4,8 @@ import functools
 
 import torch
 
+from regcli.ops.backends import reference
 from regcli.ops.filter import gaussian
-from regcli.ops.kernels import reference
 from regcli.ops.match import exact_squares
 from regcli.ops.newton import solve
 from regcli.ops.sample import sample

@@ -92,14 +92,14 @@ def test_modules_of_registration_import_only_from_lower_floors():
             assert INNER[other] < INNER[own], f"{own} imports {other}"
 
 
-def test_only_ops_knows_that_kernels_exist():
+def test_only_ops_knows_that_backends_exist():
     for path in FILES:
-        inside = module(path).startswith("regcli.ops.kernels.")
+        inside = module(path).startswith("regcli.ops.backends.")
         for name in imports(path):
             if inside:
-                assert not name.startswith("regcli.") or name.startswith("regcli.ops.kernels.")
+                assert not name.startswith("regcli.") or name.startswith("regcli.ops.backends.")
             elif not module(path).startswith("regcli.ops."):
-                assert not name.startswith("regcli.ops.kernels"), f"{path} imports {name}"
+                assert not name.startswith("regcli.ops.backends"), f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("library", ["SimpleITK", "nibabel"])

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels import reference
+from regcli.ops.backends import reference
 from regcli.ops.match import exact_squares
 from regcli.ops.sample import sample, scatter
 

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.numba import correlation as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import run_with_scratch
 from regcli.ops.filter import box_sum
-from regcli.ops.kernels.choose import body, cuda
-from regcli.ops.kernels.cpu import correlation as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run_with_scratch
 from regcli.ops.totals import total
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels.cpu import drawing as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.backends.numba import drawing as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import run
 
 CODES = 256  # places that a byte tells apart
 

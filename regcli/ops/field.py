@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels.choose import body, cuda
-from regcli.ops.kernels.cpu import field as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import as_rows, run
+from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.numba import field as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import as_rows, run
 from regcli.ops.sample import Shape, resize, sample
 
 _PASSES = 4  # of starting anew from neighbours, at the few voxels where Newton's steps got stuck

@@ -6,11 +6,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels import reference
-from regcli.ops.kernels.choose import body, cuda
-from regcli.ops.kernels.cpu import filter as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.backends import reference
+from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.numba import filter as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import run
 
 Triple = tuple[float, float, float]
 Taps = tuple[Tensor, Tensor, Tensor]

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels import reference
-from regcli.ops.kernels.choose import body, cuda
-from regcli.ops.kernels.cpu import jacobian as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import as_rows, run
+from regcli.ops.backends import reference
+from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.numba import jacobian as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import as_rows, run
 
 
 def digital_determinants(displacement: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels import reference
-from regcli.ops.kernels.choose import body, cuda
-from regcli.ops.kernels.cpu import additive as additive_loops
-from regcli.ops.kernels.cpu import match as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run, run_with_scratch
+from regcli.ops.backends import reference
+from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.numba import additive as additive_loops
+from regcli.ops.backends.numba import match as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import run, run_with_scratch
 from regcli.ops.sample import Shape, is_identity, sample
 
 

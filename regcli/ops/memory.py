@@ -1,6 +1,6 @@
 """The volumes that the compiled loops keep for their next call."""
 
-from regcli.ops.kernels.cpu import memory
+from regcli.ops.backends.numba import memory
 
 
 def release() -> None:

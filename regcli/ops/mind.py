@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regcli.ops.backends.choose import body
+from regcli.ops.backends.numba import mind as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import run
 from regcli.ops.filter import gaussian
-from regcli.ops.kernels.choose import body
-from regcli.ops.kernels.cpu import mind as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run
 from regcli.ops.totals import mean
 
 ONE = 255  # the descriptor 1; bytes, for two sets of six floats are a quarter of all memory

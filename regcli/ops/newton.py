@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels.choose import body
-from regcli.ops.kernels.cpu import newton as loops
-from regcli.ops.kernels.cpu import twogrid
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.backends.choose import body
+from regcli.ops.backends.numba import newton as loops
+from regcli.ops.backends.numba import twogrid
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import run
 from regcli.ops.match import Quadratic
 from regcli.ops.totals import total
 from regcli.ops.twogrid import double, factors, halve

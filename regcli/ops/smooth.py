@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regcli.ops.backends import reference
 from regcli.ops.filter import Taps, gaussian, separable
-from regcli.ops.kernels import reference
 
 _MOST = 2 / 3  # variance of three taps that are equal
 

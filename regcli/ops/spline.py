@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels import reference
-from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.backends import reference
+from regcli.ops.backends.numba.slabs import run
 from regcli.ops.sample import Shape
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels.choose import body
+from regcli.ops.backends.choose import body
 
 
 def total(values: Tensor) -> Tensor:

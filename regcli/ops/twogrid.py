@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels import reference
-from regcli.ops.kernels.choose import body
-from regcli.ops.kernels.cpu import twogrid as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run
+from regcli.ops.backends import reference
+from regcli.ops.backends.choose import body
+from regcli.ops.backends.numba import twogrid as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import run
 
 
 def factors(fine: Tensor) -> list[int]:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.kernels.choose import body
-from regcli.ops.kernels.cpu import volume as loops
-from regcli.ops.kernels.cpu.memory import empty
-from regcli.ops.kernels.cpu.slabs import run_with_scratch
+from regcli.ops.backends.choose import body
+from regcli.ops.backends.numba import volume as loops
+from regcli.ops.backends.numba.memory import empty
+from regcli.ops.backends.numba.slabs import run_with_scratch
 from regcli.ops.stencils import Axes, along, applied, transposed
 
 # Below this determinant the logarithm goes on as its parabola, so that steps over a fold have a

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from regcli.ops.backends import reference
 from regcli.ops.carry import carry
-from regcli.ops.kernels import reference
 
 SHAPES = [(5, 7, 6), (1, 8, 9), (9, 1, 6)]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regcli.ops import field as ops
-from regcli.ops.kernels import reference
+from regcli.ops.backends import reference
 
 SHAPES = [(11, 9, 10), (13, 12, 1), (1, 9, 8), (3, 2, 5)]
 

@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 
 from regcli.ops import filter as ops
-from regcli.ops.kernels import reference
+from regcli.ops.backends import reference
 
 SHAPES = [(7, 9, 8), (9, 11, 1), (1, 8, 7), (2, 3, 5)]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from regcli.ops import jacobian
-from regcli.ops.kernels import reference
+from regcli.ops.backends import reference
 
 SHAPES = [(6, 5, 7), (4, 3, 2), (2, 2, 2)]
 FLAT_SHAPES = [(7, 6, 1), (1, 5, 4), (5, 1, 6)]

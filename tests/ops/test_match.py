@@ -3,7 +3,7 @@ import torch
 from volumes import SHAPES, noise
 
 from regcli.ops import match as ops
-from regcli.ops.kernels import reference
+from regcli.ops.backends import reference
 from regcli.ops.match import Moved, Quadratic
 
 PAIRS = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]

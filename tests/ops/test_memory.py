@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from regcli.ops import memory as ops
-from regcli.ops.kernels.cpu import memory
-from regcli.ops.kernels.cpu.memory import empty
+from regcli.ops.backends.numba import memory
+from regcli.ops.backends.numba.memory import empty
 
 SHAPE = (3, 70, 80, 90)
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from regcli.ops import newton as ops
+from regcli.ops.backends import reference
 from regcli.ops.filter import gaussian
-from regcli.ops.kernels import reference
 from regcli.ops.match import Quadratic
 
 SHAPES = [(11, 9, 10), (5, 16, 7), (13, 12, 1), (1, 9, 8), (2, 3, 4)]

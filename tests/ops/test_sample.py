@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 
 from regcli.ops import sample as ops
-from regcli.ops.kernels import reference
+from regcli.ops.backends import reference
 from regcli.ops.spline import sample_cubic
 
 # image, output

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from regcli.ops import twogrid as ops
+from regcli.ops.backends import reference
 from regcli.ops.field import compose
 from regcli.ops.jacobian import least_determinant
-from regcli.ops.kernels import reference
 
 SHAPES = [(8, 6, 4), (7, 9, 5), (6, 1, 5), (9, 8, 1), (2, 3, 2)]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from regcli.ops.kernels import reference
+from regcli.ops.backends import reference
 from regcli.ops.match import exact_squares
 from regcli.solve.curvature import derivative, force_and_blocks, inverse, residual_blocks, times
 

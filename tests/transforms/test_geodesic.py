@@ -1,9 +1,9 @@
 import torch
 
+from regcli.ops.backends import reference
 from regcli.ops.field import compose, invert
 from regcli.ops.filter import gaussian
 from regcli.ops.jacobian import jacobian_determinant
-from regcli.ops.kernels import reference
 from regcli.ops.momentum import carried
 from regcli.ops.sample import sample
 from regcli.transforms.geodesic import Geodesic

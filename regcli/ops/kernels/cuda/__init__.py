@@ -1,1 +1,0 @@
-"""Triton loops over volumes on the GPU, as `kernels.cpu`; none of them waits for the device."""
