@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from regcli.image import Image, Space
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.ops.filter import gaussian
 from regcli.recipe import RegisterRecipe
 from regcli.registration.contrast import measure

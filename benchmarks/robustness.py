@@ -22,7 +22,7 @@ from rich.table import Table
 
 from regcli.evaluate.metrics import dice
 from regcli.image import Box, Image, Space
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.recipe import RegisterRecipe
 from regcli.registration.normalize import foreground, prepare
 from regcli.registration.pipeline import register

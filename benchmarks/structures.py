@@ -24,7 +24,7 @@ from rich.table import Table
 
 from regcli.image import Image, Space
 from regcli.io.cases import read_cohort
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.io.weights import facts, find, tensors
 from regcli.ops.sample import sample
 from regcli.registration.features.channels import channels

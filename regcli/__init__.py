@@ -31,13 +31,13 @@ _NAMES = {
     "features": "regcli.registration.features.maps",
     "features_files": "regcli.commands.features.run",
     "local_crew": "regcli.batch.crew",
-    "read_image": "regcli.io.nifti",
+    "read_image": "regcli.io.images",
     "read_table": "regcli.batch.table",
     "read_warp": "regcli.io.warps",
     "register": "regcli.registration.pipeline",
     "register_files": "regcli.commands.register.run",
     "run_batch": "regcli.batch.run",
-    "write_image": "regcli.io.nifti",
+    "write_image": "regcli.io.images",
 }
 
 

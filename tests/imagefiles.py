@@ -11,7 +11,7 @@ import torch
 
 from regcli.errors import InputError
 from regcli.image import Space, Storage
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 
 INT16 = Storage("int16")
 FORMATS = (".nii", ".nii.gz", ".mha", ".nrrd", ".mgz")

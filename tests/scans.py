@@ -9,7 +9,7 @@ from phantoms import Pair, pair
 from torch import Tensor
 
 from regcli.image import Image, Storage
-from regcli.io.nifti import write_image
+from regcli.io.images import write_image
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import torch
 
 from regcli.image import Space
 from regcli.io import weights as files
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.recipe import RegisterRecipe
 from regcli.registration.features.extract import describe_pair
 from regcli.registration.model_choice import load, steps

@@ -12,7 +12,7 @@ from regcli.commands.register.job import Job
 from regcli.commands.register.run import checked, memory_needed
 from regcli.errors import InputError, OutputError, RecipeError, RegcliError, WeightsError
 from regcli.io.files import open_input
-from regcli.io.nifti import read_header
+from regcli.io.images import read_header
 from regcli.registration.model_choice import settled
 
 _MANY_LABELS = 100  # where it is not known how many drive a registration

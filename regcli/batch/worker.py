@@ -15,7 +15,7 @@ from regcli.batch.fingerprint import digests, fingerprint
 from regcli.commands.register.job import NAMES, Job
 from regcli.commands.register.run import register_files
 from regcli.errors import RegcliError
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.report.png import GREYS, data_uri, greys
 
 _ONE = threading.Lock()  # torch's settings are the process's: its threads take turns

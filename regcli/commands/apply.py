@@ -11,7 +11,7 @@ from torch import Tensor
 from regcli.commands.record import read_map, spare_result
 from regcli.errors import InputError, OutputError, RecipeError
 from regcli.image import Image, Space
-from regcli.io.nifti import read_header, read_image, write_image
+from regcli.io.images import read_header, read_image, write_image
 from regcli.io.outputs import open_outputs
 from regcli.io.points import PointSpace, read_points, write_points
 from regcli.registration.pipeline import interpolation_of

@@ -6,7 +6,7 @@ from typing import Any
 from regcli.errors import InputError
 from regcli.io.displacements import FIELD_FILES
 from regcli.io.files import extension
-from regcli.io.nifti import read_header
+from regcli.io.images import read_header
 from regcli.io.warps import describe_transform
 
 _TRANSFORMS = (".mat", ".tfm", ".txt", ".h5", ".hdf5")

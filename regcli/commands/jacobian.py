@@ -13,7 +13,7 @@ from regcli.commands.record import holds_result, read_map, spare_result
 from regcli.errors import InputError, RecipeError
 from regcli.evaluate.metrics import jacobian_summary, log_determinant
 from regcli.image import Image, Space
-from regcli.io.nifti import read_image, write_image
+from regcli.io.images import read_image, write_image
 from regcli.io.outputs import open_outputs
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.warp import Warp

@@ -21,9 +21,9 @@ from torch import Tensor
 from regcli.errors import InputError, OutputError
 from regcli.image import Space, Storage
 from regcli.io.files import compressed, extension, open_input, read_start, read_whole
-from regcli.io.formats import HEADER_BYTES
 from regcli.io.header import LPS, corner_gap, make_header
 from regcli.io.itk import translated
+from regcli.io.nifti import HEADER_BYTES
 
 FIELD_FILES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 _NIFTI = (".nii", ".nii.gz")

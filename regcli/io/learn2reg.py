@@ -15,7 +15,7 @@ from regcli.errors import InputError, OutputError
 from regcli.image import Space, Storage
 from regcli.io.displacements import read_nifti, write_nifti
 from regcli.io.files import extension, open_input
-from regcli.io.formats import encode_nifti
+from regcli.io.nifti import encode_nifti
 from regcli.warp import Warp
 
 

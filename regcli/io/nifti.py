@@ -1,293 +1,231 @@
-"""Images from files and back: NIfTI, MGH, MetaImage and NRRD, every defect named."""
+"""NIfTI and MGH as bytes; sform goes before qform before pixdim, the last as LPS, like ITK."""
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
-import torch
-from torch import Tensor
+from nibabel.freesurfer.mghformat import MGHHeader
+from nibabel.spatialimages import HeaderDataError
 
-from regcli.errors import InputError, OutputError, RecipeError
-from regcli.image import Image, Space, Storage
-from regcli.io import files, formats, itk, metaimage
-from regcli.io.header import Header
+from regcli.errors import InputError
+from regcli.image import Storage
+from regcli.io.header import LPS, Header, check_spacing, corner_gap, make_header
 
-_NIFTI = (".nii", ".nii.gz")
-_MGH = (".mgh", ".mgz", ".mgh.gz")
-_META = (".mha", ".mhd")
-_NRRD = (".nrrd", ".nhdr")
-_READABLE = (*_NIFTI, *_MGH, *_META, *_NRRD)
-_WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}  # torch can not index these
-_MGH_TYPES = ("uint8", "int16", "int32", "float32")
-# Parcellations have up to some thousand codes, and structures of several voxels each; a scan of
-# integers has hundreds of values, of which in a head every tenth goes on in the next voxel.
-_STRUCTURES, _ALIKE = 150, 0.3
+HEADER_BYTES = 540  # of NIfTI-2, the longest
+_TOLERANCE_MM = 0.01
+_UNITS_MM = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
+_VECTOR_INTENTS = (1006, 1007)
+_MGH_START = 284
+_MGH_TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
+_FETCH = "Copy or download the file again."
+_CONVERT = "Check what the file is, and convert it to NIfTI."
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFile:
-    """An image and the file it came from.
+class Layout:
+    """Where and how a file's decompressed bytes hold the voxels, I fastest.
 
     Attributes:
-        image: (1, I, J, K) and its grid.
-        path: The file.
-        sha256: Of the file's bytes, in hexadecimal.
-        warnings: What was odd in the header but could be settled.
+        header: The checked header.
+        dtype: With byte order.
+        offset: Bytes before the first voxel.
     """
 
-    image: Image
-    path: Path
-    sha256: str
-    warnings: tuple[str, ...]
+    header: Header
+    dtype: np.dtype
+    offset: int
 
+    def voxels(self, raw: bytes) -> np.ndarray:
+        """All stored values, flat, of all frames.
 
-def read_header(path: str | Path) -> Header:
-    """The checked header of an image file, without its voxels.
-
-    Raises:
-        InputError: If the file is missing, damaged, not an image, or its grid is degenerate.
-    """
-    path = Path(path)
-    kind = _known(path)
-    if kind in _META:
-        return metaimage.read_meta_header(path)
-    if kind in _NRRD:
-        return itk.read_nrrd_header(path)
-    decode = formats.decode_nifti if kind in _NIFTI else formats.decode_mgh
-    return decode(files.read_start(path, formats.HEADER_BYTES), path).header
-
-
-def read_image(
-    path: str | Path,
-    *,
-    labels: bool = False,
-    constant: bool = False,
-    frame: int | str | None = None,
-) -> ImageFile:
-    """A scalar image, 2-D or 3-D, from a file.
-
-    Args:
-        path: NIfTI, MGH/MGZ, MetaImage or NRRD.
-        labels: The values are codes: they must be integers, and come as such.
-        constant: All voxels may be the same, as in a mask; what is registered must differ.
-        frame: Which volume of a 4-D file, from 0, or "mean"; not used if there is only one.
-
-    Returns:
-        The image; integers if stored so without a slope, else float32.
-
-    Raises:
-        InputError: If the file is missing, damaged, not a scalar image, or its grid or its
-            values cannot be used.
-        RecipeError: If `frame` is neither a number nor "mean".
-    """
-    path = Path(path)
-    header, values, digest = _load(path)
-    i, j, k = header.space.shape
-    data, storage = _one_frame(header, values.reshape(header.frames, k, j, i), frame)
-    data = data.permute(2, 1, 0).contiguous()[None]  # (1, I, J, K)
-    data = _checked(data, path, labels=labels, constant=constant)
-    return ImageFile(Image(data, header.space, labels, storage), path, digest, header.warnings)
-
-
-def write_image(image: Image, path: str | Path) -> None:
-    """Write an image in the type and scaling of its storage; (C, I, J, K) with C > 1 as 4-D.
-
-    Integers are rounded and clipped to their type. A type or a scaling that the format lacks is
-    replaced by the next wider type. Compressed bytes depend on the voxels and the header alone.
-
-    Args:
-        image: What to write.
-        path: .nii, .nii.gz, .mgh, .mgz, .mha or .nrrd.
-
-    Raises:
-        OutputError: If the format is none of these or cannot hold the values.
-    """
-    path = Path(path)
-    kind = files.extension(path)
-    affine = image.space.affine.numpy()
-    if kind in _NIFTI:
-        voxels = _channels_last(_stored(image.data, image.storage))
-        raw = formats.encode_nifti(voxels, affine, image.storage)
-    elif kind in _MGH:
-        storage = _mgh_storage(image, path)
-        raw = formats.encode_mgh(_channels_last(_stored(image.data, storage)), affine)
-    elif kind in (".mha", ".nrrd"):
-        itk.write_itk(path, _stored(image.data, _unscaled(image.storage)), affine)
-        return
-    else:
-        raise OutputError(
-            f"{path} cannot be written: {kind or 'no ending'} is not a format for images.",
-            "End its name in .nii.gz, .nii, .mgz, .mgh, .mha or .nrrd.",
-        )
-    if kind not in (".nii", ".mgh"):
-        raw = b"".join(files.compressed([raw]))
-    path.write_bytes(raw)
-
-
-def write_stored(voxels: Tensor, space: Space, storage: Storage, path: Path) -> None:
-    """Write values that are scaled already, without a wider copy of them in memory.
-
-    Args:
-        voxels: (C, I, J, K) as they are to be stored.
-        space: Their grid.
-        storage: What they mean.
-        path: .nii or .nii.gz.
-    """
-    values = voxels.detach().cpu().numpy()
-    assert files.extension(path) in _NIFTI and values.dtype == np.dtype(storage.dtype)
-    raw = formats.encode_nifti(_channels_last(values), space.affine.numpy(), storage)
-    with path.open("wb") as file:
-        file.writelines(files.compressed([raw]) if path.suffix == ".gz" else [raw])
-
-
-def _load(path: Path) -> tuple[Header, np.ndarray, str]:
-    """Header, all stored values flat with I fastest, SHA-256."""
-    kind = _known(path)
-    if kind in _META:
-        return metaimage.read_meta(path)
-    if kind in _NRRD:
-        return itk.read_nrrd(path)
-    raw, digest = files.read_whole(path)
-    layout = (formats.decode_nifti if kind in _NIFTI else formats.decode_mgh)(raw, path)
-    return layout.header, layout.voxels(raw), digest
-
-
-def _known(path: Path) -> str:
-    """The file's extension, once it is one that can be read."""
-    kind = files.extension(path)
-    if kind not in _READABLE:
-        files.open_input(path).close()
-        raise InputError(
-            f"{path} has an unknown image format ({kind or 'no ending'}).",
-            f"Convert it to one of {', '.join(_READABLE)}.",
-        )
-    return kind
-
-
-def _one_frame(
-    header: Header, values: np.ndarray, frame: int | str | None
-) -> tuple[Tensor, Storage]:
-    """One volume (K, J, I) of (T, K, J, I) stored values, as intensities."""
-    if isinstance(frame, str) and frame != "mean":
-        if not frame.isdecimal():
-            raise RecipeError(f"--frame {frame} is not a frame.", "Give a number from 0, or mean.")
-        frame = int(frame)
-    count, path, storage = header.frames, header.path, header.storage
-    if count == 1:
-        return _intensities(values[0], storage, path), storage
-    if frame is None:
-        raise InputError(
-            f"{path} is 4-D: it holds {count} volumes.", "Pick one by --frame N, or --frame mean."
-        )
-    if frame == "mean":
-        total = torch.zeros(values.shape[1:], dtype=torch.float64)
-        for volume in values:
-            total += _intensities(volume, storage, path)
-        return (total / count).to(torch.float32), Storage()
-    if not 0 <= int(frame) < count:
-        raise InputError(
-            f"{path} has no frame {frame}: it holds {count} volumes.",
-            f"Give --frame 0 to {count - 1}, or --frame mean.",
-        )
-    return _intensities(values[int(frame)], storage, path), storage
-
-
-def _intensities(volume: np.ndarray, storage: Storage, path: Path) -> Tensor:
-    """Stored values as integers if there is no scaling, else as float32."""
-    scaled = (storage.slope, storage.intercept) != (1.0, 0.0)
-    if volume.dtype.kind == "f" or scaled:
-        result = np.empty(volume.shape, np.float32)
-        with np.errstate(over="ignore"):  # becomes infinite, and is reported as such
-            for plane, out in zip(volume, result, strict=True):
-                out[:] = plane * np.float64(storage.slope) + storage.intercept if scaled else plane
-        return torch.from_numpy(result)
-    if volume.dtype == np.uint64 and volume.max() > np.iinfo(np.int64).max:
-        raise InputError(f"{path} holds integers beyond 2^63.", "Store it as float32.")
-    native = _WIDER.get(volume.dtype.name, volume.dtype.newbyteorder("="))
-    return torch.from_numpy(volume.astype(native))
-
-
-def _checked(data: Tensor, path: Path, *, labels: bool, constant: bool) -> Tensor:
-    """The same values, usable; integers if they are labels."""
-    if data.is_floating_point():
-        bad = data.numel() - int(torch.isfinite(data).sum())
-        if bad:
+        Raises:
+            InputError: If there are fewer than the header says.
+        """
+        i, j, k = self.header.space.shape
+        count = i * j * k * self.header.frames
+        need = count * self.dtype.itemsize
+        if len(raw) < self.offset + need:
+            have = max(0, len(raw) - self.offset)
             raise InputError(
-                f"{path} holds {bad} of {data.numel()} voxels that are NaN, infinite or "
-                "beyond float32.",
-                "Replace them by the background value.",
+                f"{self.header.path} is cut short: {have} of {need} bytes of voxels are there.",
+                _FETCH,
             )
-    low, high = (value.item() for value in data.aminmax())
-    if not labels and not constant and low == high:
+        return np.frombuffer(raw, self.dtype, count, self.offset)
+
+
+def decode_nifti(raw: bytes, path: Path) -> Layout:
+    """The layout of a single-file NIfTI-1 or NIfTI-2 from its first HEADER_BYTES bytes or more.
+
+    Raises:
+        InputError: If it is none, holds no image of numbers, or its grid is degenerate.
+    """
+    fields = _nifti_fields(raw, path)
+    shape = _nifti_shape(fields, path)
+    dtype = _nifti_type(fields, path)
+    stated = zip(fields["pixdim"][1:4].tolist(), shape, strict=False)
+    check_spacing(path, [size for size, voxels in stated if size != 0 or voxels > 1])
+    affine, warnings = _nifti_affine(fields, (*shape, 1, 1)[:3], path)
+    unit, millimetres = _UNITS_MM.get(int(fields["xyzt_units"]) % 8, ("mm", 1.0))
+    if unit != "mm":
+        affine[:3] *= millimetres
+        warnings.append(f"{path} is in {unit}; converted to mm.")
+    slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
+    if slope == 0 or not np.isfinite([slope, intercept]).all():
+        slope, intercept = 1.0, 0.0
+    storage = Storage(dtype.name, slope, intercept)
+    header = make_header(path, shape, affine=affine, storage=storage, warnings=warnings)
+    least = fields.single_vox_offset
+    offset = float(fields["vox_offset"])
+    return Layout(header, dtype, max(int(offset), least) if np.isfinite(offset) else least)
+
+
+def decode_mgh(raw: bytes, path: Path) -> Layout:
+    """The layout of a FreeSurfer MGH from its first HEADER_BYTES bytes or more.
+
+    Raises:
+        InputError: If it is none, or its grid is degenerate.
+    """
+    if len(raw) < _MGH_START or raw[:4] != b"\0\0\0\1":
+        raise InputError(f"{path} is not a FreeSurfer MGH file.", _CONVERT)
+    fields = MGHHeader(raw[:_MGH_START], check=False)
+    code = int(fields["type"])
+    if code not in _MGH_TYPES:
+        raise InputError(f"{path} has voxels of an unknown MGH type ({code}).", _CONVERT)
+    shape = [int(n) for n in fields["dims"]]
+    check_spacing(path, fields["delta"].tolist())
+    warnings = []
+    if not int.from_bytes(raw[28:30], "big"):  # goodRASFlag
+        warnings.append(f"{path} states no orientation; FreeSurfer's coronal default is used.")
+    dtype = np.dtype(_MGH_TYPES[code])
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        affine = np.array(fields.get_affine(), np.float64)
+    storage = Storage(dtype.name)
+    header = make_header(path, shape, affine=affine, storage=storage, warnings=warnings)
+    return Layout(header, dtype, _MGH_START)
+
+
+def encode_nifti(voxels: np.ndarray, affine: np.ndarray, storage: Storage) -> bytes:
+    """A NIfTI-1 file (NIfTI-2 if an axis is longer than 32767), in mm, with sform and qform.
+
+    Args:
+        voxels: (I, J, K) or (I, J, K, T), stored values.
+        affine: (4, 4) voxel index to RAS+ mm. The qform is left out where it cannot hold it.
+        storage: Scaling to state.
+    """
+    kind = nib.Nifti2Header if max(voxels.shape) > 32767 else nib.Nifti1Header
+    fields = kind(endianness="<")
+    fields.set_data_shape(voxels.shape)
+    fields.set_data_dtype(voxels.dtype)
+    fields.set_slope_inter(storage.slope, storage.intercept)
+    fields.set_xyzt_units("mm", "sec")
+    fields.set_sform(affine, code=1)
+    fields.set_qform(affine, code=1)
+    if corner_gap(_qform(fields), _sform(fields), voxels.shape[:3]) > _TOLERANCE_MM:
+        fields["qform_code"] = 0
+    fields["vox_offset"] = kind.single_vox_offset
+    start = fields.binaryblock.ljust(kind.single_vox_offset, b"\0")
+    return start + voxels.astype(voxels.dtype.newbyteorder("<"), copy=False).tobytes(order="F")
+
+
+def encode_mgh(voxels: np.ndarray, affine: np.ndarray) -> bytes:
+    """A FreeSurfer MGH file of uint8, int16, int32 or float32 voxels (I, J, K) or (I, J, K, T)."""
+    return nib.MGHImage(voxels, affine).to_bytes()  # pyright: ignore[reportArgumentType]
+
+
+def _nifti_fields(raw: bytes, path: Path) -> nib.Nifti1Header:
+    for order in "<>":
+        size = struct.unpack(f"{order}i", raw[:4].ljust(4, b"\0"))[0]
+        if size == 348 and raw[344:348] == b"n+1\0":
+            return nib.Nifti1Header(raw[:348], endianness=order, check=False)
+        if size == 540 and raw[4:8] == b"n+2\0" and len(raw) >= 540:
+            return nib.Nifti2Header(raw[:540], endianness=order, check=False)
+    if raw[344:348] == b"ni1\0":
+        raise InputError(f"{path} is one half of a NIfTI .hdr/.img pair.", _CONVERT)
+    raise InputError(f"{path} is not a NIfTI file: it does not begin like one.", _CONVERT)
+
+
+def _nifti_shape(fields: nib.Nifti1Header, path: Path) -> tuple[int, ...]:
+    dimensions = int(fields["dim"][0])
+    if not 1 <= dimensions <= 7:
+        raise InputError(f"{path} states {dimensions} dimensions.", _CONVERT)
+    shape = tuple(int(n) for n in fields["dim"][1 : dimensions + 1])
+    vectors = len(shape) == 5 and shape[3] == 1 and shape[4] > 1
+    if vectors or (int(fields["intent_code"]) in _VECTOR_INTENTS and len(shape) > 3):
         raise InputError(
-            f"{path} is constant: every voxel is {low:g}.", "Give an image that shows something."
+            f"{path} is a displacement field ({' x '.join(map(str, shape))}), not an image.",
+            "Give an image here; a field goes to regcli apply -t or regcli jacobian.",
         )
-    if not labels:
-        return data
-    if low == high == 0:
-        raise InputError(f"{path} holds no labels: every voxel is 0.", "Check the file.")
-    if data.is_floating_point() and not bool((data == data.round()).all()):
-        raise InputError(
-            f"{path} holds fractions, so it is no label image.",
-            "Give a file of integers; resample labels with nearest or label interpolation.",
-        )
-    if _restless(data):
-        raise InputError(
-            f"{path} holds intensities, it seems: hundreds of values, and neighbours differ.",
-            "Give a label image: an integer code for each structure.",
-        )
-    if not data.is_floating_point():
-        return data
-    return data.to(torch.int32 if max(-low, high) < 2**31 else torch.int64)
+    return shape
 
 
-def _restless(data: Tensor) -> bool:
-    """Whether values are too many, and too few of them go on in the next voxel, for structures."""
-    axis = 1 + max(range(3), key=lambda n: data.shape[1 + n])
-    count = data.shape[axis] - 1
-    here, there = data.narrow(axis, 0, count), data.narrow(axis, 1, count)
-    shown = here != 0
-    if int((shown & (here == there)).sum()) >= _ALIKE * int(shown.sum()):
-        return False
-    return len(data.unique()) > _STRUCTURES
+def _nifti_type(fields: nib.Nifti1Header, path: Path) -> np.dtype:
+    code = int(fields["datatype"])
+    try:
+        dtype = np.dtype(fields.get_data_dtype())
+    except (HeaderDataError, KeyError):
+        dtype = np.dtype("V1")
+    if dtype.kind in "iuf":
+        return dtype
+    found = {128: "colours (RGB)", 2304: "colours (RGBA)"}.get(code, "an unknown kind of voxels")
+    raise InputError(
+        f"{path} holds {'complex numbers' if dtype.kind == 'c' else found}"
+        f" (NIfTI datatype {code}).",
+        "Give an image with one real number per voxel.",
+    )
 
 
-def _stored(data: Tensor, storage: Storage) -> np.ndarray:
-    """(C, I, J, K) intensities as they are stored."""
-    values, dtype = data.detach().cpu().numpy(), np.dtype(storage.dtype)
-    if (storage.slope, storage.intercept) != (1.0, 0.0):
-        values = (values.astype(np.float64) - storage.intercept) / storage.slope
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    info = np.iinfo(dtype)
-    if values.dtype.kind in "iu":
-        bounds = np.iinfo(values.dtype.name)
-        return values.clip(max(info.min, bounds.min), min(info.max, bounds.max)).astype(dtype)
-    if dtype.itemsize > 2:
-        values = values.astype(np.float64)
-    top = float(info.max) if int(float(info.max)) <= info.max else np.nextafter(float(info.max), 0)
-    return np.rint(values).clip(float(info.min), top).astype(dtype)
+def _nifti_affine(
+    fields: nib.Nifti1Header, shape: tuple[int, ...], path: Path
+) -> tuple[np.ndarray, list[str]]:
+    if shape[2] == 1 and not fields["pixdim"][3] > 0:
+        fields["pixdim"][3] = 1
+    if fields["pixdim"][0] != -1:
+        fields["pixdim"][0] = 1  # the standard's reading of anything else
+    sform = _sform(fields) if int(fields["sform_code"]) > 0 else None
+    broken = ""
+    try:
+        qform = _qform(fields) if int(fields["qform_code"]) > 0 else None
+    except (ValueError, HeaderDataError):
+        qform, broken = None, f"{path}: its qform is not a rotation and was not used."
+    warnings = [broken] if broken else []
+    if sform is not None:
+        warnings += _contradictions(fields, sform, qform, shape, path)
+        return sform, warnings
+    if qform is not None:
+        return qform, warnings
+    warnings.append(
+        f"{path} states no orientation (sform and qform codes are 0); its array axes are taken"
+        " to run left, back and up, as ITK does."
+    )
+    return LPS @ np.diag((*(float(d) for d in fields["pixdim"][1:4]), 1.0)), warnings
 
 
-def _channels_last(voxels: np.ndarray) -> np.ndarray:
-    return voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1)
+def _sform(fields: nib.Nifti1Header) -> np.ndarray:
+    return np.array(fields.get_sform(), np.float64)
 
 
-def _unscaled(storage: Storage) -> Storage:
-    """The storage for a format without slope and intercept, nor floats of 16 or 128 bits."""
-    scaled = (storage.slope, storage.intercept) != (1.0, 0.0)
-    return Storage("float32" if scaled or storage.dtype.startswith("float1") else storage.dtype)
+def _qform(fields: nib.Nifti1Header) -> np.ndarray:
+    return np.array(fields.get_qform(), np.float64)
 
 
-def _mgh_storage(image: Image, path: Path) -> Storage:
-    """The narrowest MGH type that holds the image's own."""
-    dtype = np.dtype(_unscaled(image.storage).dtype)
-    if dtype.kind == "f":
-        return Storage("float32")
-    for name in _MGH_TYPES[:3]:
-        if np.can_cast(dtype, name):
-            return Storage(name)
-    low, high = (value.item() for value in image.data.aminmax())
-    if max(-low, high) < 2**31:
-        return Storage("int32")
-    raise OutputError(f"{path}: MGH cannot hold values up to {high:g}.", "Write .nii.gz instead.")
+def _contradictions(
+    fields: nib.Nifti1Header,
+    sform: np.ndarray,
+    qform: np.ndarray | None,
+    shape: tuple[int, ...],
+    path: Path,
+) -> list[str]:
+    if not np.isfinite(sform).all():
+        return []
+    if qform is not None:
+        gap = corner_gap(sform, qform, shape)
+        if gap > _TOLERANCE_MM:
+            return [f"{path}: sform and qform disagree by up to {gap:.3g} mm; the sform is used."]
+        return []
+    stated = fields["pixdim"][1:4]
+    if np.allclose(np.linalg.norm(sform[:3, :3], axis=0), stated, rtol=0.01):
+        return []
+    numbers = " x ".join(f"{float(size):g}" for size in stated)
+    return [f"{path}: its sform contradicts its voxel size ({numbers} mm); the sform is used."]

@@ -9,7 +9,7 @@ import nibabel as nib
 
 from regcli.errors import InputError
 from regcli.io.files import read_text
-from regcli.io.nifti import read_header
+from regcli.io.images import read_header
 
 METRICS = ("dice", "hd95", "tre", "sdlogj", "ndv")
 _ENDINGS = (".npz", ".nii.gz")  # the evaluator takes the first that is there

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regcli.image import Image, Space
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.machine import choose_device, settings
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe

@@ -11,8 +11,8 @@ from torch import Generator
 from regcli.errors import InputError
 from regcli.image import Image
 from regcli.io.cases import Cohort
+from regcli.io.images import read_header, read_image
 from regcli.io.listings import Case
-from regcli.io.nifti import read_header, read_image
 from regcli.io.points import read_points
 from regcli.registration.normalize import prepare
 from regcli.train.anatomy import Anatomy, anatomy, photographed

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scans import write_voxels
 
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.io.points import read_points
 
 

@@ -11,7 +11,7 @@ from regcli.commands.record import read_result
 from regcli.commands.register.job import Job
 from regcli.commands.register.run import register_files
 from regcli.image import Image
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.io.points import read_points
 from regcli.recipe import RegisterRecipe
 

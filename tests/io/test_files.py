@@ -19,7 +19,7 @@ from imagefiles import (
 
 from regcli.errors import InputError
 from regcli.image import Image
-from regcli.io.nifti import read_header, read_image, write_image
+from regcli.io.images import read_header, read_image, write_image
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.mha", "a.nrrd", "a.mgz", "a.xyz"])

@@ -7,10 +7,10 @@ import pytest
 from caselists import fill, names, refused, shown
 from imagefiles import numbers, save
 
-from regcli.io import nifti
+from regcli.io import images as nifti
 from regcli.io.cases import read_cohort
+from regcli.io.images import read_image
 from regcli.io.listings import IMAGES, Case
-from regcli.io.nifti import read_image
 from regcli.io.points import read_points
 
 

@@ -8,7 +8,7 @@ from imagefiles import INT16, itk_affine, numbers, refused, space
 
 from regcli.errors import InputError
 from regcli.image import Image
-from regcli.io.nifti import read_image, write_image
+from regcli.io.images import read_image, write_image
 
 
 def test_metaimages_of_every_kind_equal_itks(grid, tmp_path):

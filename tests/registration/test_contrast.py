@@ -9,7 +9,7 @@ import torch
 
 from regcli.energy.information import MI
 from regcli.image import Space
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.registration.contrast import SAME_CONTRAST, eroded, filled, measure, measure_by
 from regcli.registration.linear import align, start
 from regcli.registration.multiresolution import Watch

@@ -15,8 +15,8 @@ from regcli.errors import InputError, RecipeError
 from regcli.evaluate import learn2reg
 from regcli.evaluate.metrics import hd95, jacobian_summary
 from regcli.image import Space
+from regcli.io.images import read_header, read_image
 from regcli.io.learn2reg import read_voxel_displacement, warp_of
-from regcli.io.nifti import read_header, read_image
 from regcli.io.points import read_points
 from regcli.io.tasks import Method, Task, TaskPair, find_field, read_task, read_zooms
 

@@ -19,7 +19,7 @@ from regcli.evaluate.learn2reg import mean_of_known, surface_distances
 from regcli.evaluate.metrics import label_sizes, tre
 from regcli.evaluate.report import check_gate, finite, labels_report
 from regcli.image import Image, Space
-from regcli.io.nifti import read_header, read_image
+from regcli.io.images import read_header, read_image
 from regcli.io.outputs import open_outputs
 from regcli.io.points import Points, read_points
 from regcli.warp import Warp

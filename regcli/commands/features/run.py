@@ -21,7 +21,7 @@ from regcli.energy.features import ONE
 from regcli.errors import MemoryShortageError, OutputError, RecipeError
 from regcli.image import Image, Storage
 from regcli.io import weights as files
-from regcli.io.nifti import ImageFile, read_header, read_image, write_image, write_stored
+from regcli.io.images import ImageFile, read_header, read_image, write_image, write_stored
 from regcli.io.outputs import OutputFolder, open_outputs
 from regcli.machine import check_threads, choose_device
 from regcli.registration.features.maps import (

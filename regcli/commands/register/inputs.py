@@ -11,7 +11,7 @@ from regcli.commands.record import read_result
 from regcli.commands.register.job import Job
 from regcli.errors import InputError, RecipeError
 from regcli.image import Image
-from regcli.io.nifti import ImageFile, read_header, read_image
+from regcli.io.images import ImageFile, read_header, read_image
 from regcli.io.points import Points, read_points
 from regcli.io.warps import read_warp
 from regcli.recipe import INITS, RegisterRecipe

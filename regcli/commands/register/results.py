@@ -22,8 +22,8 @@ from regcli.io import warps
 from regcli.io.affines import write_affine
 from regcli.io.displacements import write_displacement
 from regcli.io.files import read_whole
+from regcli.io.images import ImageFile, read_header, write_image
 from regcli.io.learn2reg import write_learn2reg
-from regcli.io.nifti import ImageFile, read_header, write_image
 from regcli.io.outputs import OutputFolder
 from regcli.ops.field import lengths
 from regcli.ops.jacobian import jacobian_determinant

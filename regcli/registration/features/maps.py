@@ -14,7 +14,7 @@ from regcli.energy.features import ONE
 from regcli.errors import InputError, WeightsError
 from regcli.image import Image, Space
 from regcli.io import weights as files
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.machine import choose_device, settings
 from regcli.ops.components import Components, moments, principal_components
 from regcli.ops.directions import rounding_bound, singular_values

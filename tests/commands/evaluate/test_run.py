@@ -15,7 +15,7 @@ from regcli.commands.evaluate.job import Evaluation
 from regcli.commands.evaluate.run import evaluate_files
 from regcli.image import Image
 from regcli.io import warps
-from regcli.io.nifti import write_image
+from regcli.io.images import write_image
 
 CODES = (7, 19, 300)
 

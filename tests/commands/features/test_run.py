@@ -15,7 +15,7 @@ import regcli.commands.features.run as command
 from regcli.commands.features.run import FeatureJob, features_files
 from regcli.errors import InputError, OutputError
 from regcli.image import Image
-from regcli.io.nifti import write_image
+from regcli.io.images import write_image
 from regcli.nets.base import FeatureNet, every_other
 from regcli.registration.features import maps as featuremaps
 from regcli.registration.features.model import Learned

@@ -20,7 +20,7 @@ from scans import write_pair
 from regcli.commands.register.job import Job
 from regcli.commands.register.run import register_files
 from regcli.errors import InputError
-from regcli.io.nifti import read_image
+from regcli.io.images import read_image
 from regcli.recipe import RegisterRecipe
 from regcli.registration.normalize import foreground
 from regcli.report.planes import choose_planes
