@@ -8,7 +8,8 @@ from pathlib import Path
 
 from regcli.errors import InputError, RecipeError
 from regcli.io.files import open_input
-from regcli.io.listings import IMAGES, Case, Pairs, list_data
+from regcli.io.images import FORMATS
+from regcli.io.listings import Case, Pairs, list_data
 
 PAIR_LIMIT = 20  # validation pairs, where DATA names none
 
@@ -86,7 +87,7 @@ def _check(cases: Sequence[Case], data: Path, labels_only: bool) -> None:
     what = "label maps" if labels_only else "images"
     if not cases:
         raise InputError(
-            f"{data} holds no {what} ({', '.join(IMAGES)}).",
+            f"{data} holds no {what} ({', '.join(FORMATS)}).",
             "Name the folder that they are in, or list them in a CSV"
             + ("." if labels_only else "; label maps alone need --synth."),
         )

@@ -23,6 +23,11 @@ def extension(path: Path) -> str:
     return next((e for e in _DOUBLE if name.endswith(e)), path.suffix.lower())
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether the file's name says that its bytes are a gzip stream."""
+    return extension(path) in _COMPRESSED
+
+
 def default_name(fixed: Path, moving: Path) -> str:
     """The folder of a result for which nobody gave a name: MOVING_to_FIXED."""
     stems = [path.name[: len(path.name) - len(extension(path))] for path in (moving, fixed)]
@@ -82,7 +87,7 @@ def read_whole(path: Path) -> tuple[bytes, str]:
         stored = file.read()
     digest = hashlib.sha256(stored).hexdigest()
     _check_compression(path, stored)
-    if extension(path) not in _COMPRESSED:
+    if not is_compressed(path):
         return stored, digest
     try:
         return igzip.decompress(stored), digest
@@ -116,7 +121,7 @@ def read_start(path: Path, size: int) -> bytes:
     with open_input(path) as file:
         stored = file.read(max(size, 1 << 16))
     _check_compression(path, stored)
-    if extension(path) not in _COMPRESSED:
+    if not is_compressed(path):
         return stored[:size]
     try:
         return zlib.decompressobj(wbits=31).decompress(stored, size)
@@ -135,7 +140,7 @@ def digest_of(*paths: Path) -> str:
 
 
 def _check_compression(path: Path, stored: bytes) -> None:
-    claimed, found = extension(path) in _COMPRESSED, stored.startswith(_GZIP_MAGIC)
+    claimed, found = is_compressed(path), stored.startswith(_GZIP_MAGIC)
     if claimed and not found:
         raise InputError(
             f"{path} is not gzip-compressed, though its name ends in {extension(path)}.",

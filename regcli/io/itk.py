@@ -9,9 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from regcli.errors import InputError, OutputError
-from regcli.image import Storage
+from regcli.image import Image, Storage
+from regcli.io.codec import Codec
 from regcli.io.files import digest_of, open_input
 from regcli.io.header import LPS, Header, check_spacing, make_header
+from regcli.io.voxels import stored, unscaled
 
 _TYPES = {
     sitk.sitkUInt8: "uint8",
@@ -29,21 +31,13 @@ _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 _VECTORS = (sitk.sitkVectorFloat32, sitk.sitkVectorFloat64)
 
 
-def read_nrrd_header(path: Path) -> Header:
-    """The checked header of a NRRD file.
-
-    Raises:
-        InputError: If it is damaged, holds no image of numbers, or its grid is degenerate.
-    """
+def read_header(path: Path) -> Header:
+    """See Codec."""
     return _header(path, _reader(path))
 
 
-def read_nrrd(path: Path) -> tuple[Header, np.ndarray, str]:
-    """A NRRD file: header, all values flat with I fastest, SHA-256 of its file or files.
-
-    Raises:
-        InputError: If it is damaged, holds no image of numbers, or its grid is degenerate.
-    """
+def read(path: Path) -> tuple[Header, np.ndarray, str]:
+    """See Codec."""
     reader = _reader(path)
     header = _header(path, reader)
     with translated(path):
@@ -51,23 +45,20 @@ def read_nrrd(path: Path) -> tuple[Header, np.ndarray, str]:
     return header, sitk.GetArrayFromImage(image).ravel(), digest_of(path, *_detached(path))
 
 
-def write_itk(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
-    """Write stored values, (C, I, J, K), on a RAS+ grid, compressed.
-
-    Raises:
-        OutputError: If the file cannot be written.
-    """
-    image = sitk.GetImageFromArray(
+def write(image: Image, path: Path) -> None:
+    """See Codec; MetaImage or NRRD, compressed."""
+    voxels = stored(image.data, unscaled(image.storage))
+    file = sitk.GetImageFromArray(
         np.ascontiguousarray(voxels.transpose(3, 2, 1, 0) if len(voxels) > 1 else voxels[0].T),
         isVector=len(voxels) > 1,
     )
-    affine = LPS @ affine
+    affine = LPS @ image.space.affine.numpy()
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    file.SetSpacing(spacing.tolist())
+    file.SetOrigin(affine[:3, 3].tolist())
+    file.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     try:
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+        sitk.WriteImage(file, str(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
         raise OutputError(
             f"{path} cannot be written: {last_line(error)}.", "Check the folder and its disk."
@@ -137,3 +128,6 @@ def _detached(path: Path) -> list[Path]:
         text = file.read(1 << 16).split(b"\n\n")[0].decode("latin-1")
     found = re.search(r"^data ?file:\s*(\S+)\s*$", text, re.M | re.I)
     return [path.parent / found[1]] if found and found[1].upper() != "LIST" else []
+
+
+CODEC = Codec(read_header, read, write)

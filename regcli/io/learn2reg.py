@@ -15,7 +15,7 @@ from regcli.errors import InputError, OutputError
 from regcli.image import Space, Storage
 from regcli.io.displacements import read_nifti, write_nifti
 from regcli.io.files import extension, open_input
-from regcli.io.nifti import encode_nifti
+from regcli.io.nifti import encode
 from regcli.warp import Warp
 
 
@@ -38,7 +38,7 @@ def write_learn2reg(warp: Warp, moving_space: Space, path: str | Path) -> None:
         )
     field = _voxel_displacement(warp, moving_space).permute(1, 2, 3, 0).numpy()  # (I, J, K, 3)
     if extension(path) != ".npz":
-        write_nifti(path, [encode_nifti(field, warp.space.affine.numpy(), Storage())])
+        write_nifti(path, [encode(field, warp.space.affine.numpy(), Storage())])
         return
     try:
         np.savez_compressed(path, field)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from regcli.errors import InputError
 from regcli.io.files import extension, open_input, read_text
+from regcli.io.images import FORMATS
 
 Pairs = tuple[tuple[str, str], ...]
 
 _ROLES = ("image", "labels", "points", "mask")
-IMAGES = (".nii", ".nii.gz", ".mgh", ".mgz", ".mgh.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 _POINTS = (".csv", ".fcsv")
 _WORDS = {  # names of folders, last words of files, columns of a CSV, keys of a JSON
     **dict.fromkeys(("image", "images", "img", "imgs", "scans", "volumes"), "image"),
@@ -114,7 +114,7 @@ def _file_role(path: Path, place: str) -> str | None:
     word = _WORDS.get(_stem(path).rpartition("_")[2].lower())
     if extension(path) in _POINTS:
         return "points" if "points" in (place, word) else None
-    if extension(path) not in IMAGES or place == "points":
+    if extension(path) not in FORMATS or place == "points":
         return None
     return word if place == "image" and word in ("labels", "mask") else place
 
@@ -237,7 +237,7 @@ def _entry(path: Path, entry: object) -> Case:
     # backwards, so that keypoints go before landmarks
     files = {_WORDS[key]: path.parent / paths[key] for key in sorted(paths, reverse=True)}
     points = files.get("points")
-    if points and extension(points) in IMAGES and not points.exists():  # so written by Learn2Reg
+    if points and extension(points) in FORMATS and not points.exists():  # so written by Learn2Reg
         files["points"] = points.with_name(f"{_stem(points)}.csv")
     return _case(_stem(files["image"]), _beside(files["image"]) | files)
 

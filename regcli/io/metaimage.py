@@ -1,4 +1,4 @@
-"""MetaImage read without ITK, whose reader prints to the terminal and lets damaged voxels pass."""
+"""MetaImage; read without ITK, whose reader prints to the terminal and lets damaged voxels pass."""
 
 import math
 import re
@@ -10,6 +10,8 @@ import numpy as np
 
 from regcli.errors import InputError
 from regcli.image import Storage
+from regcli.io import itk
+from regcli.io.codec import Codec
 from regcli.io.files import digest_of, open_input
 from regcli.io.header import LPS, Header, check_spacing, make_header
 
@@ -37,21 +39,13 @@ _CONVERT = "Save it again as one .mha or .nii.gz file."
 Fields = Mapping[str, str]
 
 
-def read_meta_header(path: Path) -> Header:
-    """The checked header of a MetaImage file.
-
-    Raises:
-        InputError: If it is damaged, holds no image of numbers, or its grid is degenerate.
-    """
+def read_header(path: Path) -> Header:
+    """See Codec."""
     return _header(path, _fields(path)[0])
 
 
-def read_meta(path: Path) -> tuple[Header, np.ndarray, str]:
-    """A MetaImage file: header, all values flat with I fastest, SHA-256 of its file or files.
-
-    Raises:
-        InputError: If it is damaged, holds no image of numbers, or its grid is degenerate.
-    """
+def read(path: Path) -> tuple[Header, np.ndarray, str]:
+    """See Codec."""
     fields, start = _fields(path)
     header = _header(path, fields)
     stored, files = _stored(path, fields, start)
@@ -171,3 +165,6 @@ def _ascii(path: Path, stored: bytes, count: int, dtype: np.dtype) -> np.ndarray
     if len(values) < count:
         raise InputError(f"{path} is cut short: {len(values)} of {count} voxels.", _FETCH)
     return values.astype(dtype)
+
+
+CODEC = Codec(read_header, read, itk.write)

@@ -1,72 +1,64 @@
-"""NIfTI and MGH as bytes; sform goes before qform before pixdim, the last as LPS, like ITK."""
+"""NIfTI as bytes; sform goes before qform before pixdim, the last as LPS, like ITK."""
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.freesurfer.mghformat import MGHHeader
 from nibabel.spatialimages import HeaderDataError
 
 from regcli.errors import InputError
-from regcli.image import Storage
+from regcli.image import Image, Space, Storage
+from regcli.io.codec import Codec, Layout, header_of, read_by, write_bytes
 from regcli.io.header import LPS, Header, check_spacing, corner_gap, make_header
+from regcli.io.voxels import channels_last, stored
 
 HEADER_BYTES = 540  # of NIfTI-2, the longest
 _TOLERANCE_MM = 0.01
 _UNITS_MM = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 _VECTOR_INTENTS = (1006, 1007)
-_MGH_START = 284
-_MGH_TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
-_FETCH = "Copy or download the file again."
 _CONVERT = "Check what the file is, and convert it to NIfTI."
 
 
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """Where and how a file's decompressed bytes hold the voxels, I fastest.
+def read_header(path: Path) -> Header:
+    """See Codec."""
+    return header_of(path, decode, HEADER_BYTES)
 
-    Attributes:
-        header: The checked header.
-        dtype: With byte order.
-        offset: Bytes before the first voxel.
+
+def read(path: Path) -> tuple[Header, np.ndarray, str]:
+    """See Codec."""
+    return read_by(path, decode)
+
+
+def write(image: Image, path: Path) -> None:
+    """See Codec."""
+    write_stored(stored(image.data, image.storage), image.space, image.storage, path)
+
+
+def write_stored(voxels: np.ndarray, space: Space, storage: Storage, path: Path) -> None:
+    """Write values that are scaled already.
+
+    Args:
+        voxels: (C, I, J, K) as they are to be stored.
+        space: Their grid.
+        storage: What they mean.
+        path: .nii or .nii.gz.
     """
-
-    header: Header
-    dtype: np.dtype
-    offset: int
-
-    def voxels(self, raw: bytes) -> np.ndarray:
-        """All stored values, flat, of all frames.
-
-        Raises:
-            InputError: If there are fewer than the header says.
-        """
-        i, j, k = self.header.space.shape
-        count = i * j * k * self.header.frames
-        need = count * self.dtype.itemsize
-        if len(raw) < self.offset + need:
-            have = max(0, len(raw) - self.offset)
-            raise InputError(
-                f"{self.header.path} is cut short: {have} of {need} bytes of voxels are there.",
-                _FETCH,
-            )
-        return np.frombuffer(raw, self.dtype, count, self.offset)
+    write_bytes(encode(channels_last(voxels), space.affine.numpy(), storage), path)
 
 
-def decode_nifti(raw: bytes, path: Path) -> Layout:
+def decode(raw: bytes, path: Path) -> Layout:
     """The layout of a single-file NIfTI-1 or NIfTI-2 from its first HEADER_BYTES bytes or more.
 
     Raises:
         InputError: If it is none, holds no image of numbers, or its grid is degenerate.
     """
-    fields = _nifti_fields(raw, path)
-    shape = _nifti_shape(fields, path)
-    dtype = _nifti_type(fields, path)
+    fields = _fields(raw, path)
+    shape = _shape(fields, path)
+    dtype = _type(fields, path)
     stated = zip(fields["pixdim"][1:4].tolist(), shape, strict=False)
     check_spacing(path, [size for size, voxels in stated if size != 0 or voxels > 1])
-    affine, warnings = _nifti_affine(fields, (*shape, 1, 1)[:3], path)
+    affine, warnings = _affine(fields, (*shape, 1, 1)[:3], path)
     unit, millimetres = _UNITS_MM.get(int(fields["xyzt_units"]) % 8, ("mm", 1.0))
     if unit != "mm":
         affine[:3] *= millimetres
@@ -81,32 +73,7 @@ def decode_nifti(raw: bytes, path: Path) -> Layout:
     return Layout(header, dtype, max(int(offset), least) if np.isfinite(offset) else least)
 
 
-def decode_mgh(raw: bytes, path: Path) -> Layout:
-    """The layout of a FreeSurfer MGH from its first HEADER_BYTES bytes or more.
-
-    Raises:
-        InputError: If it is none, or its grid is degenerate.
-    """
-    if len(raw) < _MGH_START or raw[:4] != b"\0\0\0\1":
-        raise InputError(f"{path} is not a FreeSurfer MGH file.", _CONVERT)
-    fields = MGHHeader(raw[:_MGH_START], check=False)
-    code = int(fields["type"])
-    if code not in _MGH_TYPES:
-        raise InputError(f"{path} has voxels of an unknown MGH type ({code}).", _CONVERT)
-    shape = [int(n) for n in fields["dims"]]
-    check_spacing(path, fields["delta"].tolist())
-    warnings = []
-    if not int.from_bytes(raw[28:30], "big"):  # goodRASFlag
-        warnings.append(f"{path} states no orientation; FreeSurfer's coronal default is used.")
-    dtype = np.dtype(_MGH_TYPES[code])
-    with np.errstate(all="ignore"):  # what is not finite is refused below
-        affine = np.array(fields.get_affine(), np.float64)
-    storage = Storage(dtype.name)
-    header = make_header(path, shape, affine=affine, storage=storage, warnings=warnings)
-    return Layout(header, dtype, _MGH_START)
-
-
-def encode_nifti(voxels: np.ndarray, affine: np.ndarray, storage: Storage) -> bytes:
+def encode(voxels: np.ndarray, affine: np.ndarray, storage: Storage) -> bytes:
     """A NIfTI-1 file (NIfTI-2 if an axis is longer than 32767), in mm, with sform and qform.
 
     Args:
@@ -129,12 +96,7 @@ def encode_nifti(voxels: np.ndarray, affine: np.ndarray, storage: Storage) -> by
     return start + voxels.astype(voxels.dtype.newbyteorder("<"), copy=False).tobytes(order="F")
 
 
-def encode_mgh(voxels: np.ndarray, affine: np.ndarray) -> bytes:
-    """A FreeSurfer MGH file of uint8, int16, int32 or float32 voxels (I, J, K) or (I, J, K, T)."""
-    return nib.MGHImage(voxels, affine).to_bytes()  # pyright: ignore[reportArgumentType]
-
-
-def _nifti_fields(raw: bytes, path: Path) -> nib.Nifti1Header:
+def _fields(raw: bytes, path: Path) -> nib.Nifti1Header:
     for order in "<>":
         size = struct.unpack(f"{order}i", raw[:4].ljust(4, b"\0"))[0]
         if size == 348 and raw[344:348] == b"n+1\0":
@@ -146,7 +108,7 @@ def _nifti_fields(raw: bytes, path: Path) -> nib.Nifti1Header:
     raise InputError(f"{path} is not a NIfTI file: it does not begin like one.", _CONVERT)
 
 
-def _nifti_shape(fields: nib.Nifti1Header, path: Path) -> tuple[int, ...]:
+def _shape(fields: nib.Nifti1Header, path: Path) -> tuple[int, ...]:
     dimensions = int(fields["dim"][0])
     if not 1 <= dimensions <= 7:
         raise InputError(f"{path} states {dimensions} dimensions.", _CONVERT)
@@ -160,7 +122,7 @@ def _nifti_shape(fields: nib.Nifti1Header, path: Path) -> tuple[int, ...]:
     return shape
 
 
-def _nifti_type(fields: nib.Nifti1Header, path: Path) -> np.dtype:
+def _type(fields: nib.Nifti1Header, path: Path) -> np.dtype:
     code = int(fields["datatype"])
     try:
         dtype = np.dtype(fields.get_data_dtype())
@@ -176,7 +138,7 @@ def _nifti_type(fields: nib.Nifti1Header, path: Path) -> np.dtype:
     )
 
 
-def _nifti_affine(
+def _affine(
     fields: nib.Nifti1Header, shape: tuple[int, ...], path: Path
 ) -> tuple[np.ndarray, list[str]]:
     if shape[2] == 1 and not fields["pixdim"][3] > 0:
@@ -229,3 +191,6 @@ def _contradictions(
         return []
     numbers = " x ".join(f"{float(size):g}" for size in stated)
     return [f"{path}: its sform contradicts its voxel size ({numbers} mm); the sform is used."]
+
+
+CODEC = Codec(read_header, read, write)

@@ -21,7 +21,8 @@ from regcli.energy.features import ONE
 from regcli.errors import MemoryShortageError, OutputError, RecipeError
 from regcli.image import Image, Storage
 from regcli.io import weights as files
-from regcli.io.images import ImageFile, read_header, read_image, write_image, write_stored
+from regcli.io.images import ImageFile, read_header, read_image, write_image
+from regcli.io.nifti import write_stored
 from regcli.io.outputs import OutputFolder, open_outputs
 from regcli.machine import check_threads, choose_device
 from regcli.registration.features.maps import (
@@ -194,9 +195,9 @@ def _write(maps: FeatureMaps, folder: OutputFolder, progress: Callable[[str, flo
     def write(kind: str, level: LevelMaps) -> None:
         path = folder.stage(_file(kind, level.name))
         if kind == "features":
-            write_stored(level.features, level.space, _BYTES, path)
+            write_stored(level.features.numpy(), level.space, _BYTES, path)
         elif kind == "rank":
-            write_stored(level.rank[None], level.space, Storage("uint8"), path)
+            write_stored(level.rank[None].numpy(), level.space, Storage("uint8"), path)
         else:
             write_image(Image(getattr(level, kind), level.space), path)
         verify_image(path, level.space)
