@@ -22,7 +22,7 @@ from regcli.io import weights as files
 from regcli.io.cases import read_cohort
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.registration.equilibrium.force import advance, rms, transferred
-from regcli.registration.equilibrium.model import Iterative, assemble_steps
+from regcli.registration.equilibrium.model import Iterative, assemble
 from regcli.train.losses import map_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.scenes import Scene, Scenes
@@ -68,7 +68,7 @@ def read_people(labels: Path) -> Subjects:
 
 def read_network(path: Path) -> Iterative:
     """What regcli train wrote."""
-    return assemble_steps(path.stem, "", files.facts(path), files.tensors(path))
+    return assemble(path.stem, "", files.facts(path), files.tensors(path))
 
 
 def follow(network: Iterative, scene: Scene, scenes: Scenes) -> list[dict[str, float]]:

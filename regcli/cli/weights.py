@@ -82,8 +82,10 @@ def verify_weights(
 ) -> None:
     """Check that weights are whole: SHA-256, header, and values that fit the network."""
     from regcli.io.weights import shipped
-    from regcli.registration.model_choice import are_steps, load, load_steps
+    from regcli.registration.equilibrium import model as step_model
+    from regcli.registration.features import model as feature_model
 
     for name in weights or [file.name for file in shipped()]:
-        learned = load_steps(name) if are_steps(name) else load(name)
+        kind = step_model if step_model.are_steps(name) else feature_model
+        learned = kind.load(name)
         emit(f"{learned.name}: whole, SHA-256 {learned.sha256}")

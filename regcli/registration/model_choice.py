@@ -1,6 +1,5 @@
 """Which model registers a pair: what was asked for, or learned features where they suit it."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,15 +9,16 @@ from regcli.errors import InputError, RecipeError, WeightsError
 from regcli.image import Space
 from regcli.io import weights as files
 from regcli.recipe import RegisterRecipe
-from regcli.registration.equilibrium.model import Iterative, assemble_steps
+from regcli.registration.equilibrium import model as step_model
 from regcli.registration.equilibrium.proximal import NOTHING, Proximal
 from regcli.registration.equilibrium.solve import EquilibriumRegistration, FixedSteps
 from regcli.registration.equilibrium.states import Composed, State, Velocity
+from regcli.registration.features import model as feature_model
 from regcli.registration.features.extract import Described, describe_pair
-from regcli.registration.features.model import Learned, assemble
+from regcli.registration.features.model import Learned
 from regcli.registration.features.trust import Trust
 from regcli.registration.pyramid import Prepared
-from regcli.registry import FIXED_POINTS, LEARNERS, LINEAR, STATES, build
+from regcli.registry import FIXED_POINTS, LINEAR, STATES, build
 from regcli.solve.fixedpoint import FixedPointSolver
 
 _OF_EQUILIBRIA = (
@@ -38,7 +38,7 @@ def settled(recipe: RegisterRecipe) -> RegisterRecipe:
     """
     if recipe.model != "auto" or not recipe.weights:
         return recipe
-    if are_steps(recipe.weights):
+    if step_model.are_steps(recipe.weights):
         return replace(recipe, model="deq")
     linear = recipe.transform in LINEAR
     if linear or recipe.metric != ("auto",):
@@ -67,7 +67,9 @@ def candidates(recipe: RegisterRecipe, space: Space, notes: list[str]) -> tuple[
     against = _against(recipe, space)
     if not against:
         usual = [name for name in files.DEFAULTS if files.is_shipped(name)] or [files.DEFAULT]
-        return tuple(load(spec) for spec in ([recipe.weights] if recipe.weights else usual))
+        return tuple(
+            feature_model.load(spec) for spec in ([recipe.weights] if recipe.weights else usual)
+        )
     if recipe.model == "dio":
         raise InputError(f"--model dio: {against}.", "Use --model classical.")
     if recipe.weights:
@@ -171,7 +173,7 @@ def steps(
         state = state if solver.vector else Composed(state.squarings, state.sigma)
     if not all(space.solid):
         raise InputError("--model deq: the weights are for 3-D images.", "Use --model classical.")
-    network = load_steps(recipe.weights or files.DEFAULT_STEPS)
+    network = step_model.load(recipe.weights or files.DEFAULT_STEPS)
     limit = recipe.iterations[0] if recipe.iterations else 0
     if network.kind == "deq":
         if network.sigma == 0 and asked.smoothness not in (0, 1):
@@ -219,44 +221,6 @@ def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
             "Use --solver picard, or --transform diffeo.",
         )
     return state, solver
-
-
-def are_steps(spec: str) -> bool:
-    """Whether weights are those of a network of steps.
-
-    Raises:
-        WeightsError: If the file is missing or damaged.
-    """
-    return str(files.facts(files.find(spec).path).get("model")) in LEARNERS
-
-
-def load_steps(spec: str) -> Iterative:
-    """The network of steps that `--weights` means.
-
-    Raises:
-        WeightsError: If the file is missing, damaged, or holds another kind of weights.
-    """
-    return _steps(files.find(spec))
-
-
-def load(spec: str) -> Learned:
-    """The network of features that `--weights` means.
-
-    Raises:
-        WeightsError: If the file is missing, damaged, or holds another kind of weights.
-    """
-    return _features(files.find(spec))
-
-
-# Of a batch each worker makes its network once; a file that has changed has another hash.
-@functools.lru_cache(maxsize=1)
-def _steps(file: files.WeightsFile) -> Iterative:
-    return assemble_steps(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
-
-
-@functools.lru_cache(maxsize=len(files.DEFAULTS))
-def _features(file: files.WeightsFile) -> Learned:
-    return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
 
 
 def _against(recipe: RegisterRecipe, space: Space) -> str:

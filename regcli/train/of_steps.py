@@ -12,7 +12,7 @@ from regcli.nets.recurrent import GradientNet
 from regcli.registration.equilibrium.model import (
     MOST_LEVELS,
     MOST_STEPS,
-    assemble_steps,
+    assemble,
     step_network,
 )
 from regcli.registry import ADJOINTS, LEARNERS, build
@@ -102,7 +102,7 @@ class OfSteps(Study):
         return step_network(build(LEARNERS, plan.model).network)
 
     def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
-        """See Study; `registration.equilibrium.model.assemble_steps` reads them."""
+        """See Study; `registration.equilibrium.model.assemble` reads them."""
         recipe: Steps = build(LEARNERS, plan.model)
         return {
             "model": plan.model.partition(":")[0],
@@ -121,7 +121,7 @@ class OfSteps(Study):
         if not plan.start:
             return plan, None
         file = find(plan.start)
-        start = assemble_steps(file.name, file.sha256, header(file.path), tensors(file.path))
+        start = assemble(file.name, file.sha256, header(file.path), tensors(file.path))
         wanted, begun = build(LEARNERS, plan.model).network, header(file.path)["network"]
         if wanted != begun:
             raise InputError(

@@ -10,6 +10,7 @@ from regcli.image import Space
 from regcli.io import weights as files
 from regcli.recipe import RegisterRecipe
 from regcli.registration import model_choice as choice
+from regcli.registration.features.model import load
 from regcli.registration.features.trust import Trust
 from regcli.registration.normalize import prepare
 
@@ -76,7 +77,7 @@ def test_how_far_images_suit_is_told_whether_weights_are_used_or_not(
     path = str(write_weights(tmp_path / "mine.safetensors", volumes=volumes))
     recipe = RegisterRecipe(model=model, weights=path)
     with torch.no_grad():
-        seen = choice.features([choice.load(path)], recipe, *images, EYE, [])
+        seen = choice.features([load(path)], recipe, *images, EYE, [])
     assert seen.trust == trust
     assert (seen.network is not None) == (seen.pair is not None) == trust.used
 
@@ -106,7 +107,7 @@ def test_the_first_weights_that_suit_both_images_are_taken(
 ):
     names = ("first", "second")
     networks = [
-        choice.load(str(write_weights(tmp_path / f"{name}.safetensors", volumes=of)))
+        load(str(write_weights(tmp_path / f"{name}.safetensors", volumes=of)))
         for name, of in zip(names, volumes, strict=True)
     ]
     notes = []
@@ -164,7 +165,7 @@ def test_a_name_of_weights_that_is_misspelt_does_not_go_unseen(images):
 def test_a_network_is_made_once_unless_its_file_changes(tmp_path):
     path = tmp_path / "mine.safetensors"
     write_weights(path)
-    first = choice.load(str(path))
-    assert choice.load(str(path)) is first
+    first = load(str(path))
+    assert load(str(path)) is first
     write_weights(path, gains=[0.1, 0.1, 0.1])
-    assert choice.load(str(path)).gains != first.gains
+    assert load(str(path)).gains != first.gains

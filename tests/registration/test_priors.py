@@ -154,7 +154,7 @@ def test_the_axes_are_those_of_the_file_however_it_is_stored():
 
 def test_a_regularizer_of_ones_own_acts(monkeypatch):
     """The one in examples/, which prices motion; the path is that of `python -m regcli` there."""
-    monkeypatch.chdir(Path(__file__).parents[1] / "examples")
+    monkeypatch.chdir(Path(__file__).parents[2] / "examples")
     monkeypatch.setattr(sys, "path", list(sys.path))
     pair = phantoms.pair(SPACES["odd"], linear=False)
 

@@ -1,10 +1,12 @@
 """Iterative: a trained network of steps and what must be known to iterate it."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from regcli.errors import RecipeError, RegcliError, WeightsError
+from regcli.io import weights as files
 from regcli.nets.update import StepNet
 from regcli.registration.features.model import COARSEST_MM, FINEST_MM, damaged, fill
 from regcli.registry import LEARNERS, UPDATES, parse, resolve
@@ -37,9 +39,34 @@ class Iterative:
     sigma: float
 
 
-def assemble_steps(
-    name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]
-) -> Iterative:
+def load(spec: str) -> Iterative:
+    """The network that `--weights` means.
+
+    Args:
+        spec: Name of shipped weights, or a path.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds another kind of weights.
+    """
+    return _loaded(files.find(spec))
+
+
+def are_steps(spec: str) -> bool:
+    """Whether weights are those of a network of steps.
+
+    Raises:
+        WeightsError: If the file is missing or damaged.
+    """
+    return str(files.facts(files.find(spec).path).get("model")) in LEARNERS
+
+
+# Of a batch each worker makes its network once; a file that has changed has another hash.
+@functools.lru_cache(maxsize=1)
+def _loaded(file: files.WeightsFile) -> Iterative:
+    return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
+
+
+def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> Iterative:
     """A network of steps as a file of weights describes it.
 
     Args:

@@ -20,10 +20,10 @@ from regcli.ops.components import Components, moments, principal_components
 from regcli.ops.directions import rounding_bound, singular_values
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
+from regcli.registration.equilibrium.model import are_steps
 from regcli.registration.features.channels import Channel, channels
 from regcli.registration.features.extract import describe, working_grid
-from regcli.registration.features.model import Learned
-from regcli.registration.model_choice import are_steps, load
+from regcli.registration.features.model import Learned, load
 from regcli.registration.multiresolution import region
 from regcli.registration.normalize import FOREGROUND, prepare, robust_range
 from regcli.registration.pyramid import Prepared

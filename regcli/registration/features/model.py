@@ -1,5 +1,6 @@
 """Learned: a trained network and what must be known to use it."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from regcli.errors import RecipeError, RegcliError, WeightsError
+from regcli.io import weights as files
 from regcli.nets.base import FeatureNet
 from regcli.registration.features.trust import Volumes
 from regcli.registry import LEARNERS, NETWORKS, parse, resolve
@@ -43,6 +45,24 @@ class Learned:
     usual: Volumes
     smoothness: float = 1.0
     muted: tuple[int, ...] = ()
+
+
+def load(spec: str) -> Learned:
+    """The network that `--weights` means.
+
+    Args:
+        spec: Name of shipped weights, or a path.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or holds another kind of weights.
+    """
+    return _loaded(files.find(spec))
+
+
+# Of a batch each worker makes its network once; a file that has changed has another hash.
+@functools.lru_cache(maxsize=len(files.DEFAULTS))
+def _loaded(file: files.WeightsFile) -> Learned:
+    return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
 
 
 def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> Learned:

@@ -15,6 +15,7 @@ from regcli.ops.jacobian import least_determinant
 from regcli.recipe import RegisterRecipe
 from regcli.registration import model_choice as choice
 from regcli.registration.checks import Masks
+from regcli.registration.features.model import load
 from regcli.registration.multiresolution import Watch
 from regcli.registration.pipeline import register
 from regcli.registry import FIXED_POINTS, STATES
@@ -271,4 +272,4 @@ def test_weights_of_features_are_not_those_of_steps(tmp_path):
     with pytest.raises(WeightsError, match="model 'dio'"):
         choice.steps(recipe(str(file)), GRID)
     with pytest.raises(WeightsError, match="model 'deq'"):
-        choice.load(str(write_steps(tmp_path / "s.safetensors")))
+        load(str(write_steps(tmp_path / "s.safetensors")))

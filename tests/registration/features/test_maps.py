@@ -12,7 +12,7 @@ from regcli.errors import InputError, WeightsError
 from regcli.image import Image, Space
 from regcli.registration.features.extract import describe_pair
 from regcli.registration.features.maps import features
-from regcli.registration.model_choice import load
+from regcli.registration.features.model import load
 from regcli.registration.normalize import prepare
 
 EYE = torch.eye(4, dtype=torch.float64)
