@@ -25,11 +25,12 @@ __main__
 REGISTRATION = """
 pyramid checks features.trust features.channels equilibrium.states
 normalize force features.model
-prompts features.extract equilibrium.model
+prompts levels features.extract equilibrium.model
 priors multiresolution equilibrium.force
 linear equilibrium.proximal
 symmetric contrast handedness
 presets equilibrium.solve
+equilibrium.fixed_steps
 stages model_choice
 features.maps equilibrium.stage
 deform

@@ -22,8 +22,9 @@ from regcli.ops.match import Moved
 from regcli.ops.sample import sample
 from regcli.ops.totals import total
 from regcli.registration.force import GaussNewtonForce
+from regcli.registration.levels import Watch
 from regcli.registration.linear import typical_extent
-from regcli.registration.multiresolution import Level, Registration, Watch, region
+from regcli.registration.multiresolution import Level, Registration, region
 from regcli.registration.pyramid import Prepared
 from regcli.solve.descent import Relaxation
 from regcli.transforms.dense import Compositional

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from regcli.image import Box, Space
 from regcli.recipe import RegisterRecipe
+from regcli.registration.equilibrium.fixed_steps import FixedSteps
 from regcli.registration.equilibrium.force import transferred
-from regcli.registration.equilibrium.solve import EquilibriumRegistration, FixedSteps
+from regcli.registration.equilibrium.solve import EquilibriumRegistration
 from regcli.registration.equilibrium.stage import follow
 from regcli.registration.features.model import Learned
+from regcli.registration.levels import Watch
 from regcli.registration.model_choice import Seen, features
-from regcli.registration.multiresolution import Watch, region
+from regcli.registration.multiresolution import region
 from regcli.registration.presets import deformable, is_symmetric, refinement
 from regcli.registration.priors import Given
 from regcli.registration.pyramid import Prepared

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from regcli.energy.information import MI
 from regcli.ops.correlation import squared_correlation
+from regcli.registration.levels import Watch
 from regcli.registration.linear import centre_of_mass, refined, typical_extent
-from regcli.registration.multiresolution import Watch
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.pyramid import Prepared
 

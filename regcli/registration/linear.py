@@ -10,7 +10,8 @@ from regcli.energy.base import Similarity
 from regcli.image import Space, transform_points
 from regcli.ops.totals import total
 from regcli.registration.force import GaussNewtonForce
-from regcli.registration.multiresolution import Level, Registration, Trace, Watch, paired
+from regcli.registration.levels import Trace, Watch
+from regcli.registration.multiresolution import Level, Registration, paired
 from regcli.registration.prompts import Prompts
 from regcli.registration.pyramid import Prepared
 from regcli.solve.descent import LevenbergMarquardt

@@ -10,8 +10,9 @@ from regcli.image import Space
 from regcli.io import weights as files
 from regcli.recipe import RegisterRecipe
 from regcli.registration.equilibrium import model as step_model
+from regcli.registration.equilibrium.fixed_steps import FixedSteps
 from regcli.registration.equilibrium.proximal import NOTHING, Proximal
-from regcli.registration.equilibrium.solve import EquilibriumRegistration, FixedSteps
+from regcli.registration.equilibrium.solve import EquilibriumRegistration
 from regcli.registration.equilibrium.states import Composed, State, Velocity
 from regcli.registration.features import model as feature_model
 from regcli.registration.features.extract import Described, describe_pair

@@ -1,21 +1,21 @@
 """Registration: a transform and a force, solved from the coarsest level to the finest."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from regcli.image import Box, Space
-from regcli.ops.memory import release
 from regcli.registration.features.extract import Described
 from regcli.registration.force import Force, Pair
+from regcli.registration.levels import LevelProblem, Trace, Watch, solve_levels
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.prompts import Prompts
 from regcli.registration.pyramid import ROUNDING, Prepared
-from regcli.solve.base import Solution, Solver
+from regcli.solve.base import Problem, Solution, Solver
 from regcli.transforms.base import Transform
 
 _REGION_MM, _MARGIN_MM = 4.0, 6.0
@@ -35,53 +35,38 @@ class Level:
 
 
 @dataclass(frozen=True, eq=False)
-class Watch:
-    """Progress outwards and the time limit inwards.
+class EnergyLevel(LevelProblem):
+    """A level on which a transform lowers an energy.
 
     Attributes:
-        report: Called with a stage and the share of its work that is done, 0 to 1.
-        deadline: time.monotonic() after which solving stops; infinity for never.
+        space: See LevelProblem.
+        transform: What may change.
+        problem: The energy.
+        solver: What lowers it.
+        device: Of the images.
+        wary: See Registration.
     """
 
-    report: Callable[[str, float], None]
-    deadline: float = float("inf")
+    space: Space
+    transform: Transform
+    problem: Problem
+    solver: Solver
+    device: torch.device
+    wary: bool
 
-    def steps(self, stage: str, done: float, share: float) -> Callable[[float], bool]:
-        """What a solver calls before each step with the share of its steps taken.
+    def start(self, coarser: tuple[Tensor, Space] | None) -> Tensor:
+        """See LevelProblem."""
+        still = self.transform.identity(self.space, self.device)
+        if coarser is None:
+            return still
+        y = self.transform.resize(*coarser, self.space)
+        if not self.wary:
+            return y
+        return min((still, y), key=lambda y: float(self.problem.evaluate(y)[0]))
 
-        Args:
-            stage: Such as "diffeo".
-            done: Share of the stage's work that is behind.
-            share: Share of the stage's work that this solver does.
-        """
-
-        def keep_going(taken: float) -> bool:
-            self.report(stage, done + share * taken)
-            return not self.expired
-
-        return keep_going
-
-    @property
-    def expired(self) -> bool:
-        """Whether the time limit has passed."""
-        return time.monotonic() >= self.deadline
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What became of one level, as regcli.json records it.
-
-    Attributes:
-        stage: Such as "affine".
-        level: 0 is the coarsest.
-        shape: (I, J, K) of its grid.
-        solution: Steps, convergence, residuals.
-    """
-
-    stage: str
-    level: int
-    shape: tuple[int, int, int]
-    solution: Solution
+    def solve(self, y: Tensor, keep_going: Callable[[float], bool]) -> Solution:
+        """See LevelProblem."""
+        return self.solver.run(self.problem, y, keep_going)
 
 
 @dataclass(frozen=True)
@@ -131,49 +116,39 @@ class Registration:
         Returns:
             y, the grid that it belongs to, and what happened on each level.
         """
-        y: Tensor | None = None
-        space: Space | None = None
-        traces = []
-        work = [(level.solver.steps + 1) / level.spacing_mm**3 for level in self.levels]
-        for number, level in enumerate(self.levels):
-            if y is not None and watch.expired:
-                break
-            coarse = fixed.at(level.spacing_mm)
-            still = torch.eye(4).to(affine)
-            if self.even:
-                coarse = fixed.onto(coarse.space, still)
-            if self.dense:
-                other, carried = moving.onto(coarse.space, affine), affine
-                pair = paired(coarse, other, still)
-            else:
-                other, carried = moving.at(level.spacing_mm), still
-                pair = paired(coarse, other, affine)
-            if prompts is not None:
-                pair = prompts.on(pair, other.space, carried, dense=self.dense)
-            if y is None or space is None:
-                y = self.transform.identity(pair.space, pair.fixed.device)
-            else:
-                y = self.transform.resize(y, space, pair.space)
-            space = pair.space
+
+        def make(level: Level) -> EnergyLevel:
+            pair = self._pair(level.spacing_mm, fixed, moving, affine, prompts)
             if features is not None:
-                one, other = (f.on(space) for f in features)
-                pair = replace(pair, features=(one, other), gain=features[0].gain(space))
+                one, other = (f.on(pair.space) for f in features)
+                pair = replace(pair, features=(one, other), gain=features[0].gain(pair.space))
             problem = self.force.problem(pair, self.transform)
-            done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
-            if self.wary and number:
-                still = self.transform.identity(space, pair.fixed.device)
-                y = min((still, y), key=lambda y: float(problem.evaluate(y)[0]))
-            going = watch.steps(self.name, done, share)
-            solution = level.solver.run(problem, y, going)
-            y = solution.y
-            release()
-            traces.append(
-                Trace(self.name, number, space.shape, replace(solution, y=torch.empty(0)))
-            )
-        watch.report(self.name, 1.0)
-        assert y is not None
-        assert space is not None
-        return y, space, traces
+            device = pair.fixed.device
+            return EnergyLevel(pair.space, self.transform, problem, level.solver, device, self.wary)
+
+        work = [(level.solver.steps + 1) / level.spacing_mm**3 for level in self.levels]
+        levels = [partial(make, level) for level in self.levels]
+        return solve_levels(self.name, levels, work, watch)
+
+    def _pair(
+        self,
+        spacing_mm: float,
+        fixed: Prepared,
+        moving: Prepared,
+        affine: Tensor,
+        prompts: Prompts | None,
+    ) -> Pair:
+        """Both images on a level's grids."""
+        coarse, still = fixed.at(spacing_mm), torch.eye(4).to(affine)
+        if self.even:
+            coarse = fixed.onto(coarse.space, still)
+        if self.dense:
+            other, carried = moving.onto(coarse.space, affine), affine
+            pair = paired(coarse, other, still)
+        else:
+            other, carried = moving.at(spacing_mm), still
+            pair = paired(coarse, other, affine)
+        return pair if prompts is None else prompts.on(pair, other.space, carried, dense=self.dense)
 
     def extended(self, y: Tensor, space: Space, box: Box) -> Tensor:
         """The displacement that `run` found on the grid that its images were cut from.

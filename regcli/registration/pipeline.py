@@ -18,8 +18,8 @@ from regcli.registration.deform import by_forces, by_steps, scene
 from regcli.registration.equilibrium.solve import Diagnosis
 from regcli.registration.equilibrium.stage import asked
 from regcli.registration.features.trust import Trust
+from regcli.registration.levels import Trace, Watch
 from regcli.registration.model_choice import candidates, settled, steps
-from regcli.registration.multiresolution import Trace, Watch
 from regcli.registration.normalize import prepare, robust_range
 from regcli.registration.presets import check_symmetric, is_symmetric
 from regcli.registration.priors import Given, carried

@@ -14,8 +14,8 @@ from regcli.recipe import RegisterRecipe
 from regcli.registration.contrast import SAME_CONTRAST, Contrast, measure
 from regcli.registration.equilibrium.solve import Diagnosis
 from regcli.registration.features.trust import Trust
+from regcli.registration.levels import Trace, Watch
 from regcli.registration.linear import align, start
-from regcli.registration.multiresolution import Trace, Watch
 from regcli.registration.priors import Given
 from regcli.registration.pyramid import Prepared
 from regcli.registration.symmetric import mean_affine

@@ -27,7 +27,8 @@ from regcli.ops.sample import sample
 from regcli.recipe import RegisterRecipe
 from regcli.registration.features.extract import Described, describe
 from regcli.registration.force import GaussNewtonForce
-from regcli.registration.multiresolution import Watch, paired
+from regcli.registration.levels import Watch
+from regcli.registration.multiresolution import paired
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.presets import deformable
 from regcli.registration.pyramid import Prepared

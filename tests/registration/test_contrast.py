@@ -11,8 +11,8 @@ from regcli.energy.information import MI
 from regcli.image import Space
 from regcli.io.images import read_image
 from regcli.registration.contrast import SAME_CONTRAST, eroded, filled, measure, measure_by
+from regcli.registration.levels import Watch
 from regcli.registration.linear import align, start
-from regcli.registration.multiresolution import Watch
 from regcli.registration.normalize import prepare
 from regcli.warp import Warp
 

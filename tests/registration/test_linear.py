@@ -8,8 +8,8 @@ from conftest import SPACES
 
 from regcli.energy.information import MI
 from regcli.image import Image, Space, transform_points
+from regcli.registration.levels import Watch
 from regcli.registration.linear import align, start
-from regcli.registration.multiresolution import Watch
 from regcli.registration.normalize import prepare
 
 WATCH = Watch(lambda stage, share: None)

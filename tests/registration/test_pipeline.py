@@ -12,7 +12,7 @@ from regcli.image import Image, Space, transform_points
 from regcli.ops.jacobian import digital_determinants
 from regcli.recipe import RegisterRecipe
 from regcli.registration.checks import Masks
-from regcli.registration.multiresolution import Watch
+from regcli.registration.levels import Watch
 from regcli.registration.pipeline import register
 from regcli.registration.stages import CROSS, SAME
 from regcli.registry import FOLDLESS

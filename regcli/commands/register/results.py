@@ -29,7 +29,7 @@ from regcli.ops.field import lengths
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.ops.memory import release
 from regcli.registration.equilibrium.solve import STEPS
-from regcli.registration.multiresolution import Trace
+from regcli.registration.levels import Trace
 from regcli.registration.normalize import foreground
 from regcli.registration.pipeline import Result
 from regcli.registration.stages import CROSS

@@ -22,8 +22,8 @@ from regcli.io.outputs import SIDECAR, copied, open_outputs
 from regcli.machine import settings
 from regcli.memory import free_memory
 from regcli.recipe import INITS, RegisterRecipe
+from regcli.registration.levels import Watch
 from regcli.registration.model_choice import settled
-from regcli.registration.multiresolution import Watch
 from regcli.registration.pipeline import Result, register
 from regcli.registration.prompts import common_codes
 from regcli.report.page import render

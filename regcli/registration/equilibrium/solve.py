@@ -1,7 +1,9 @@
-"""EquilibriumRegistration follows a network's map to its fixed point; FixedSteps does not."""
+"""EquilibriumRegistration follows a network's map to its fixed point."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,11 +12,9 @@ from regcli.errors import WeightsError
 from regcli.image import Box, Space
 from regcli.ops.field import extend_field
 from regcli.ops.filter import gaussian
-from regcli.ops.memory import release
 from regcli.registration.equilibrium.force import (
     LearnedForce,
     View,
-    every_step,
     rms,
     spacings,
     transferred,
@@ -23,7 +23,7 @@ from regcli.registration.equilibrium.force import (
 from regcli.registration.equilibrium.model import Iterative
 from regcli.registration.equilibrium.proximal import Proximal
 from regcli.registration.equilibrium.states import State, Velocity
-from regcli.registration.multiresolution import Trace, Watch
+from regcli.registration.levels import LevelProblem, Trace, Watch, solve_levels
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.pyramid import Prepared
 from regcli.registration.symmetric import MeetingSteps
@@ -92,28 +92,27 @@ class EquilibriumRegistration:
         Returns:
             The state on the finest working grid, that grid, and what happened on each level.
         """
-        levels, traces = self._views(fixed, moving, affine), []
-        y, space = levels[0].start, levels[0].space
-        work = [math.prod(view.space.shape) for view in levels]
-        for number, view in enumerate(levels):
-            if number and watch.expired:
-                stopped = replace(traces[-1].solution, stopped="time", converged=False)
-                traces[-1] = replace(traces[-1], solution=stopped)
-                break
-            start = transferred(y, space, view.space) if number else y
-            done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
-            going = watch.steps(STEPS, done, share)
-            solution = find(self._map(view, affine), start, self.solver, self._rules(view), going)
-            if not math.isfinite(solution.energy):
-                raise WeightsError(
-                    f"The steps of '{self.network.name}' are no numbers with these images.",
-                    "Use other weights, or another model.",
-                )
-            y, space = solution.y, view.space
-            release()
-            traces.append(_trace(number, view, solution))
-        watch.report(STEPS, 1.0)
-        return y, space, traces
+        views = self._views(fixed, moving, affine)
+        levels = [partial(EquilibriumLevel, v.space, v, self, affine) for v in views]
+        work = [math.prod(view.space.shape) for view in views]
+        return solve_levels(STEPS, levels, work, watch)
+
+    def equilibrium(
+        self, view: View, affine: Tensor, y: Tensor, keep_going: Callable[[float], bool]
+    ) -> Solution:
+        """The fixed point on one level; its steps count a last evaluation.
+
+        Args:
+            view: The pair on that level.
+            affine: (4, 4) fixed world to moving world.
+            y: Where to begin.
+            keep_going: See Solver.
+        """
+        g, limit = self._map(view, affine), self.limit or max(_LIMIT, self.network.steps)
+        bound, tol = _FAR * max(view.space.shape), self.tol or Rules.tol
+        # a step more than is taken, to know what the last one left
+        rules = Rules(limit + 1, tol, self.state.tol_rms * tol / Rules.tol, bound)
+        return find(g, y, self.solver, rules, keep_going)
 
     def extended(self, y: Tensor, space: Space, box: Box) -> Tensor:
         """The displacement that `run` found on the grid that its images were cut from.
@@ -126,7 +125,9 @@ class EquilibriumRegistration:
         Returns:
             (1, 3, I, J, K), voxels of box.space.
         """
-        return _extended(self.state.displacement(y, space), space, box, folds=self.state.folds)
+        return extended_displacement(
+            self.state.displacement(y, space), space, box, folds=self.state.folds
+        )
 
     def diagnose(
         self,
@@ -152,7 +153,7 @@ class EquilibriumRegistration:
         smooth = gaussian(noise, 4.0)
         other = smooth * (_OTHER_START / rms(smooth))
         going = watch.steps("diagnose", 0.0, 1.0)
-        end = find(g, other, self.solver, self._rules(view), going).y
+        end = self.equilibrium(view, affine, other, going).y
         shown = view.fixed > FOREGROUND
         space = view.space
         ends = (self.state.displacement(state, space) for state in (y, end))
@@ -165,7 +166,7 @@ class EquilibriumRegistration:
         return Diagnosis(radius, away, float(step.square().mean().sqrt()), float(last))
 
     def _views(self, fixed: Prepared, moving: Prepared, affine: Tensor) -> list[View]:
-        return _levels(self.network, fixed, moving, affine)
+        return network_views(self.network, fixed, moving, affine)
 
     def _map(self, view: View, affine: Tensor) -> Map:
         sight = self.network.net, view, self.network.sigma, self.asked.smoothness
@@ -175,76 +176,55 @@ class EquilibriumRegistration:
         onward = self.asked.after(force.onward, view, affine)
         return lambda y: self.state.onward(y, onward, view.space)
 
-    def _rules(self, view: View) -> Rules:
-        limit = self.limit or max(_LIMIT, self.network.steps)
-        bound = _FAR * max(view.space.shape)
-        tol = self.tol or Rules.tol
-        # a step more than is taken, to know what the last one left
-        return Rules(limit + 1, tol, self.state.tol_rms * tol / Rules.tol, bound)
-
 
 @dataclass(frozen=True, eq=False)
-class FixedSteps:
-    """A network that was made for a number of steps takes just these; where they lead is the map.
+class EquilibriumLevel(LevelProblem):
+    """A level on which a network's steps are followed to their fixed point.
 
     Attributes:
-        network: With its weights.
-        folds: Whether the map may fold; else folds are smoothed away at the end.
-        steps: On each level; 0 for as many as in training.
+        space: See LevelProblem.
+        view: The pair there.
+        registration: Network, state and solver.
+        affine: (4, 4) fixed world to moving world.
     """
 
-    network: Iterative
-    folds: bool
-    steps: int = 0
+    space: Space
+    view: View
+    registration: EquilibriumRegistration
+    affine: Tensor
 
-    def run(
-        self, fixed: Prepared, moving: Prepared, affine: Tensor, watch: Watch
-    ) -> tuple[Tensor, Space, list[Trace]]:
-        """See `EquilibriumRegistration.run`; the time limit does not cut the few steps short."""
-        levels = _levels(self.network, fixed, moving, affine)
-        steps = self.steps or self.network.steps
-        u, last, sizes = levels[0].start, levels[0].start, [[] for _ in levels]
-        with torch.no_grad():
-            way = every_step(self.network.net, levels, steps, self.network.sigma)
-            for n, (level, u) in enumerate(way, 1):
-                if sizes[level]:
-                    sizes[level].append(rms(u - last) / rms(u).clamp(min=1e-12))
-                else:  # what it began with was another level's
-                    sizes[level].append(torch.ones(()))
-                last = u
-                watch.report(STEPS, n / (steps * len(levels)))
-        residuals = [[float(size) for size in own] for own in sizes]
-        if not float(u.abs().amax()) <= max(levels[-1].space.shape):  # nor is what is no number
+    def start(self, coarser: tuple[Tensor, Space] | None) -> Tensor:
+        """See LevelProblem."""
+        return level_start(self.view, coarser)
+
+    def solve(self, y: Tensor, keep_going: Callable[[float], bool]) -> Solution:
+        """See LevelProblem; raises WeightsError."""
+        solution = self.registration.equilibrium(self.view, self.affine, y, keep_going)
+        if not math.isfinite(solution.energy):
             raise WeightsError(
-                f"{steps} steps of '{self.network.name}' lead out of the image.",
-                f"It was trained for {self.network.steps}: leave --iterations out.",
+                f"The steps of '{self.registration.network.name}' are no numbers with these "
+                "images.",
+                "Use other weights, or another model.",
             )
-        empty, made = torch.empty(0), "as trained" if steps == self.network.steps else "as asked"
-        return (
-            u,
-            levels[-1].space,
-            [
-                Trace(STEPS, n, view.space.shape, Solution(empty, own[-1], steps, False, own, made))
-                for n, (view, own) in enumerate(zip(levels, residuals, strict=True))
-            ],
-        )
-
-    def extended(self, y: Tensor, space: Space, box: Box) -> Tensor:
-        """See `EquilibriumRegistration.extended`."""
-        return _extended(y, space, box, folds=self.folds)
+        # the last evaluation only says how far there is to go
+        return replace(solution, steps=solution.steps - 1)
 
 
-def _levels(network: Iterative, fixed: Prepared, moving: Prepared, affine: Tensor) -> list[View]:
+def level_start(view: View, coarser: tuple[Tensor, Space] | None) -> Tensor:
+    """No displacement, or what a coarser level found: (1, 3, I, J, K) voxels of the view."""
+    return view.start if coarser is None else transferred(*coarser, view.space)
+
+
+def network_views(
+    network: Iterative, fixed: Prepared, moving: Prepared, affine: Tensor
+) -> list[View]:
+    """A pair on the grids of a network's levels, coarse to fine; see `views`."""
     steps = spacings(network.spacing_mm, network.levels)
     return views(fixed, moving, affine, spacings_mm=steps, multiple=network.net.multiple)
 
 
-def _extended(u: Tensor, space: Space, box: Box, *, folds: bool) -> Tensor:
+def extended_displacement(u: Tensor, space: Space, box: Box, *, folds: bool) -> Tensor:
+    """A displacement u in voxels of `space` on the grid that `box` was cut from."""
     u = transferred(u, space, box.part)
     u = extend_field(u if folds else unfolded(u), box.start, box.space.shape)
     return u if folds else unfolded(u)
-
-
-def _trace(number: int, view: View, solution: Solution) -> Trace:
-    taken = solution.steps - 1  # the last evaluation only says how far there is to go
-    return Trace(STEPS, number, view.space.shape, replace(solution, y=torch.empty(0), steps=taken))

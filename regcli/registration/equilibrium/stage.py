@@ -7,11 +7,12 @@ from regcli.energy.regularizers import Diffusion
 from regcli.image import Space
 from regcli.recipe import RegisterRecipe
 from regcli.registration.contrast import measure
+from regcli.registration.equilibrium.fixed_steps import FixedSteps
 from regcli.registration.equilibrium.model import Iterative
 from regcli.registration.equilibrium.proximal import Proximal
-from regcli.registration.equilibrium.solve import EquilibriumRegistration, FixedSteps
+from regcli.registration.equilibrium.solve import EquilibriumRegistration
 from regcli.registration.force import GaussNewtonForce
-from regcli.registration.multiresolution import Trace, Watch
+from regcli.registration.levels import Trace, Watch
 from regcli.registration.priors import Given
 from regcli.registration.pyramid import Prepared
 from regcli.registration.stages import CROSS, SAME, Found, free_axes

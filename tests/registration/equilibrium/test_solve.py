@@ -16,7 +16,7 @@ from regcli.recipe import RegisterRecipe
 from regcli.registration import model_choice as choice
 from regcli.registration.checks import Masks
 from regcli.registration.features.model import load
-from regcli.registration.multiresolution import Watch
+from regcli.registration.levels import Watch
 from regcli.registration.pipeline import register
 from regcli.registry import FIXED_POINTS, STATES
 from regcli.train.state import write_tensors

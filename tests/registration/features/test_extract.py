@@ -13,7 +13,8 @@ from regcli.nets.base import FeatureNet, every_other
 from regcli.ops.match import Moved
 from regcli.registration.features.extract import Described, describe, working_grid
 from regcli.registration.force import GaussNewtonForce
-from regcli.registration.multiresolution import Level, Registration, Watch
+from regcli.registration.levels import Watch
+from regcli.registration.multiresolution import Level, Registration
 from regcli.registration.normalize import prepare
 from regcli.registration.pyramid import Prepared
 from regcli.registry import TRANSFORMS, build
