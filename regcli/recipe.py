@@ -12,7 +12,6 @@ from regcli import registry
 from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
-MODELS = ("auto", "classical", "dio", "deq")
 _IGNORED_BY_DEQ = ("metric", "levels")
 _SMOOTHING, _BY_NETWORK = ("diffusion:weight=0.1", "volume"), ("diffusion",)
 _SEEDS = 1 << 63  # torch takes no more
@@ -77,7 +76,7 @@ class RegisterRecipe:
         Raises:
             RecipeError: Naming what is allowed.
         """
-        _one_of("model", self.model, MODELS)
+        _one_of("model", self.model, tuple(registry.METHODS))
         if self.weights and self.model == "classical":
             raise RecipeError(
                 "--weights has no effect with --model classical.", "Leave one of them out."
@@ -153,6 +152,16 @@ class RegisterRecipe:
     def family(self) -> str:
         """The transform's name, without its options."""
         return self.transform.partition(":")[0]
+
+    @property
+    def linear(self) -> bool:
+        """Whether the map is linear."""
+        return self.family in registry.LINEAR
+
+    @property
+    def foldless(self) -> bool:
+        """Whether the map may not fold."""
+        return self.family in registry.FOLDLESS
 
     @property
     def regularizers(self) -> tuple[str, ...]:

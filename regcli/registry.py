@@ -30,6 +30,13 @@ TRANSFORMS: Table = {
     "rigid": "regcli.transforms.linear:Linear:family=rigid",
     "translation": "regcli.transforms.linear:Linear:family=translation",
 }
+# Functions; see regcli.registration.method.Method.
+METHODS: Table = {
+    "auto": "regcli.registration.deform:energy_method",
+    "classical": "regcli.registration.deform:energy_method",
+    "dio": "regcli.registration.deform:energy_method",
+    "deq": "regcli.registration.equilibrium.stage:equilibrium_method",
+}
 FOLDLESS = ("diffeo", "svf", "geodesic", "composed")  # these maps never fold
 LINEAR = ("translation", "rigid", "similarity", "affine")
 SIMILARITIES: Table = {

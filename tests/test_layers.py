@@ -29,12 +29,12 @@ prompts levels features.extract equilibrium.model
 priors multiresolution equilibrium.force
 linear equilibrium.proximal
 symmetric contrast handedness
-presets equilibrium.solve
-equilibrium.fixed_steps
-stages model_choice
-features.maps equilibrium.stage
-deform
-pipeline
+presets equilibrium.solve aligned
+method features.choice equilibrium.fixed_steps
+stages
+deform equilibrium.stage
+model_choice
+features.maps pipeline
 """
 
 

@@ -10,9 +10,9 @@ from regcli.image import Space
 from regcli.io import weights as files
 from regcli.io.images import read_image
 from regcli.recipe import RegisterRecipe
+from regcli.registration.equilibrium.stage import steps
 from regcli.registration.features.extract import describe_pair
 from regcli.registration.features.model import load
-from regcli.registration.model_choice import steps
 from regcli.registration.normalize import prepare
 
 FILES = files.shipped()

@@ -12,21 +12,20 @@ from regcli.io.images import read_image
 from regcli.machine import choose_device, settings
 from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
+from regcli.registration.aligned import aligned
 from regcli.registration.checks import Masks, check_pair, check_ranges
 from regcli.registration.contrast import Contrast
-from regcli.registration.deform import by_forces, by_steps, scene
 from regcli.registration.equilibrium.solve import Diagnosis
-from regcli.registration.equilibrium.stage import asked
 from regcli.registration.features.trust import Trust
 from regcli.registration.levels import Trace, Watch
-from regcli.registration.model_choice import candidates, settled, steps
+from regcli.registration.method import StageResult
+from regcli.registration.model_choice import resolve_method, settled
 from regcli.registration.normalize import prepare, robust_range
 from regcli.registration.presets import check_symmetric, is_symmetric
 from regcli.registration.priors import Given, carried
 from regcli.registration.prompts import Prompts
 from regcli.registration.pyramid import Prepared
-from regcli.registration.stages import Found, both_ways, free_axes, linear_stage
-from regcli.registry import FOLDLESS, LINEAR
+from regcli.registration.stages import both_ways, free_axes, linear_stage
 from regcli.transforms.dense import Compositional
 from regcli.transforms.unfold import unfolded
 from regcli.warp import Interpolation, Warp
@@ -119,15 +118,14 @@ def _register(
     points = given.prompts is not None and given.prompts.points is not None
     start = isinstance(given.initial, Warp)
     check_symmetric(recipe, points, given.rigidity is not None, start)
-    notes: list[str] = []
-    found = _solve(fixed, moving, recipe, given, watch, notes)
+    found = _solve(fixed, moving, recipe, given, watch)
     clock = time.monotonic()
     warp = Warp(fixed.space, found.affine, found.displacement)
     inverse, error = warp.inverse()
     moved = warp.apply(moving, fixed.space, interpolation_of(moving, recipe.interpolation))
-    found.seconds["apply"] = time.monotonic() - clock
+    seconds = dict(found.seconds) | {"apply": time.monotonic() - clock}
     release()
-    warnings = found.warnings
+    warnings = list(found.warnings)
     timed_out = any(t.solution.stopped == "time" for t in found.traces)
     if timed_out:
         warnings.append("The time limit stopped the registration early.")
@@ -139,43 +137,39 @@ def _register(
         linear=found.affine,
         metrics=found.metrics,
         weights=found.weights,
-        traces=found.traces,
-        seconds=found.seconds,
+        traces=list(found.traces),
+        seconds=seconds,
         trust=found.trust,
         diagnosis=found.diagnosis,
         contrast=found.contrast,
-        notes=notes,
+        notes=list(found.notes),
         warnings=warnings,
         stopped="time" if timed_out else "done",
     )
 
 
 def _solve(
-    fixed: Image,
-    moving: Image,
-    recipe: RegisterRecipe,
-    given: Given,
-    watch: Watch,
-    notes: list[str],
-) -> Found:
+    fixed: Image, moving: Image, recipe: RegisterRecipe, given: Given, watch: Watch
+) -> StageResult:
     """From the images, or from the fixed image and the moving one as a first map carries it."""
     start = given.initial
     if not isinstance(start, Warp):
-        return _solve_from_images(fixed, moving, recipe, given, watch, notes)
-    notes.append("Started from a whole map: what was found comes before it.")
+        return _solve_from_images(fixed, moving, recipe, given, watch)
     moved, given = carried(start, fixed, moving, given)
     check_pair(fixed, moved, given.masks, "none")
-    found = _solve_from_images(fixed, moved, recipe, given, watch, notes)
+    found = _solve_from_images(fixed, moved, recipe, given, watch)
+    notes = ("Started from a whole map: what was found comes before it.", *found.notes)
+    warnings = found.warnings
     if torch.equal(start.affine, torch.eye(4).to(start.affine)):
-        found.warnings.append(
+        warnings += (
             "The map to start from has no affine part. If there is one, give both together: "
-            "composite.h5, or the folder of the result."
+            "composite.h5, or the folder of the result.",
         )
     warp = Warp(fixed.space, found.affine, found.displacement).then(start)
     u = warp.displacement
-    if found.displacement is not None and recipe.family in FOLDLESS:
+    if found.displacement is not None and recipe.foldless:
         u = _after(start, found.displacement, fixed.space)
-    return replace(found, affine=warp.affine, displacement=u)
+    return replace(found, affine=warp.affine, displacement=u, notes=notes, warnings=warnings)
 
 
 def _after(start: Warp, u: Tensor, space: Space) -> Tensor:
@@ -191,49 +185,36 @@ def _after(start: Warp, u: Tensor, space: Space) -> Tensor:
 
 
 def _solve_from_images(
-    fixed: Image,
-    moving: Image,
-    recipe: RegisterRecipe,
-    given: Given,
-    watch: Watch,
-    notes: list[str],
-) -> Found:
-    # first: weights may be missing or damaged
+    fixed: Image, moving: Image, recipe: RegisterRecipe, given: Given, watch: Watch
+) -> StageResult:
     device, clock = choose_device(recipe.device), time.monotonic()
-    stepping, networks = None, ()
-    if recipe.model == "deq":
-        stepping = steps(recipe, fixed.space, asked(recipe, given, fixed.space, device))
-    else:
-        networks = candidates(recipe, fixed.space, notes)
-    one, other = _prepared(fixed, moving, given.masks, device, notes)
-    family = recipe.transform if recipe.transform in LINEAR else "affine"
-    affine, traces = linear_stage(one, other, recipe, family, given, watch, notes)
-    if is_symmetric(recipe):
-        affine = both_ways(one, other, recipe, given, watch, affine, traces)
+    # first: weights may be missing or damaged
+    method = resolve_method(recipe, given, fixed.space, device)
+    one, other, ranges = _prepared(fixed, moving, given.masks, device)
+    symmetric = is_symmetric(recipe)
+    linear = (both_ways if symmetric else linear_stage)(one, other, recipe, given, watch)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
-    found = Found(affine, recipe.metric, traces, seconds, fixed.space)
-    if recipe.transform in LINEAR and not networks:
-        return found
-    where = scene(one, other, affine, fixed.space, recipe)
-    if stepping is not None:
-        by_steps(stepping, where, recipe, watch, notes, found)
-    else:
-        by_forces(networks, where, recipe, given, watch, notes, found)
-    return found
+    pair = aligned(one, other, linear.affine, fixed.space, symmetric=symmetric)
+    found = method.run(pair, watch)
+    return replace(
+        found,
+        metrics=found.metrics or recipe.metric,
+        traces=linear.traces + found.traces,
+        seconds=seconds | dict(found.seconds),
+        notes=(*method.notes, ranges, *linear.notes, *found.notes),
+    )
 
 
 def _prepared(
-    fixed: Image, moving: Image, masks: Masks, device: torch.device, notes: list[str]
-) -> tuple[Prepared, Prepared]:
-    """Both images, once it is known that they show something."""
+    fixed: Image, moving: Image, masks: Masks, device: torch.device
+) -> tuple[Prepared, Prepared, str]:
+    """Both images, once it is known that they show something, and their ranges in words."""
     ranges = [robust_range(i.data, m) for i, m in ((fixed, masks.fixed), (moving, masks.moving))]
     check_ranges(ranges[0], ranges[1], masks)
     (f0, f1), (m0, m1) = ranges
-    notes.append(
-        f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
-    )
+    note = f"Intensities that count: {f0:.4g} to {f1:.4g} (fixed), {m0:.4g} to {m1:.4g} (moving)."
     one = prepare(fixed, masks.fixed, device, ranges[0])
-    return one, prepare(moving, masks.moving, device, ranges[1])
+    return one, prepare(moving, masks.moving, device, ranges[1]), note
 
 
 def interpolation_of(image: Image, asked: str) -> Interpolation:

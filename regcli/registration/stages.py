@@ -1,7 +1,7 @@
 """Stages: what a registration does before it deforms: linear maps, metrics, axes."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,17 +9,16 @@ from torch import Tensor
 from regcli.energy.base import Similarity
 from regcli.energy.information import MI
 from regcli.errors import InputError
-from regcli.image import Space, rearrange
+from regcli.image import Space
 from regcli.recipe import RegisterRecipe
 from regcli.registration.contrast import SAME_CONTRAST, Contrast, measure
-from regcli.registration.equilibrium.solve import Diagnosis
-from regcli.registration.features.trust import Trust
-from regcli.registration.levels import Trace, Watch
+from regcli.registration.levels import Watch
 from regcli.registration.linear import align, start
+from regcli.registration.method import StageResult
 from regcli.registration.priors import Given
 from regcli.registration.pyramid import Prepared
 from regcli.registration.symmetric import mean_affine
-from regcli.registry import LINEAR, SIMILARITIES, build
+from regcli.registry import SIMILARITIES, build
 from regcli.warp import Warp
 
 # What --metric auto stands for. When it was chosen, on four T1 pairs of the benchmark at 2 mm, lncc
@@ -44,12 +43,14 @@ class Comparison:
         feature_share: Of their usual weight, that learned features should have beside them.
         smoothness: Factor of the regularizers that suits the pair.
         contrast: How the images compare inside; None if it was not measured.
+        notes: The decision, in words.
     """
 
     specs: tuple[str, ...]
     feature_share: float = 1.0
     smoothness: float = 1.0
     contrast: Contrast | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def similarities(self) -> tuple[Similarity, ...]:
@@ -57,53 +58,30 @@ class Comparison:
         return tuple(build(SIMILARITIES, spec) for spec in self.specs)
 
 
-@dataclass(eq=False)
-class Found:
-    """The map so far; displacement in RAS mm on `space`, the fixed image's; None while linear."""
-
-    affine: Tensor
-    metrics: tuple[str, ...]
-    traces: list[Trace]
-    seconds: dict[str, float]
-    space: Space
-    displacement: Tensor | None = None
-    weights: tuple[str, str] | None = None
-    trust: Trust | None = None
-    diagnosis: Diagnosis | None = None
-    contrast: Contrast | None = None
-    warnings: list[str] = field(default_factory=list)
-
-
 def linear_stage(
     fixed: Prepared,
     moving: Prepared,
     recipe: RegisterRecipe,
-    family: str,
     given: Given,
     watch: Watch,
-    notes: list[str],
-) -> tuple[Tensor, list[Trace]]:
+) -> StageResult:
     """Where linear maps take the moving image.
 
     Args:
         fixed: Image.
         moving: Image.
-        recipe: Where to start, and by which similarity.
-        family: Of linear maps, the last one.
+        recipe: Where to start, by which similarity, and the last family of linear maps.
         given: A matrix to start from, and prompts.
         watch: Progress and time limit.
-        notes: Takes the decisions.
-
-    Returns:
-        (4, 4) fixed world to moving world, and what happened.
     """
-    if given.aligned and recipe.transform not in LINEAR:
-        return torch.eye(4, dtype=torch.float64), []
+    unmoved, notes = torch.eye(4, dtype=torch.float64), []
+    if given.aligned and not recipe.linear:
+        return StageResult(unmoved)
     if recipe.init == "none":
-        notes.append("No linear stage: the images count as aligned in world space.")
-        return torch.eye(4, dtype=torch.float64), []
-    similarity = MI(weight=1.0)
-    if recipe.transform in LINEAR and recipe.metric != ("auto",):
+        note = "No linear stage: the images count as aligned in world space."
+        return StageResult(unmoved, notes=(note,))
+    family, similarity = recipe.transform if recipe.linear else "affine", MI(weight=1.0)
+    if recipe.linear and recipe.metric != ("auto",):
         similarity = build(SIMILARITIES, recipe.metric[0])
     initial, prompts = given.initial, given.prompts
     assert not isinstance(initial, Warp)
@@ -112,13 +90,14 @@ def linear_stage(
         if initial is not None:
             notes.append("The linear stage started from the points and labels given.")
     if given.aligned:
-        initial = torch.eye(4, dtype=torch.float64)
+        initial = unmoved
     if initial is None:
         turning = family != "translation"
         best = start(fixed, moving, MI(weight=1.0), recipe.init, watch, turning=turning)
         notes.append(f"The linear stage started from: {best.name}.")
         initial = best.matrix
-    return align(fixed, moving, similarity, family, initial, watch, prompts)
+    affine, traces = align(fixed, moving, similarity, family, initial, watch, prompts)
+    return StageResult(affine, traces=tuple(traces), notes=tuple(notes))
 
 
 def both_ways(
@@ -127,21 +106,22 @@ def both_ways(
     recipe: RegisterRecipe,
     given: Given,
     watch: Watch,
-    there: Tensor,
-    traces: list[Trace],
-) -> Tensor:
-    """An affine that is the inverse of what the swapped images would get."""
+) -> StageResult:
+    """As `linear_stage`; swapped images get the inverse."""
+    there = linear_stage(fixed, moving, recipe, given, watch)
     if recipe.init == "none":
         return there
-    back, more = linear_stage(moving, fixed, recipe, "affine", given.swapped(), watch, [])
-    ends = (run[-1].solution.energy / math.prod(run[-1].shape) for run in (traces, more))
-    better = next(ends) <= next(ends)
-    traces += more
-    return mean_affine(there, back, fixed.space, better)
+    back = linear_stage(moving, fixed, recipe, given.swapped(), watch)
+    one, other = (
+        found.traces[-1].solution.energy / math.prod(found.traces[-1].shape)
+        for found in (there, back)
+    )
+    affine = mean_affine(there.affine, back.affine, fixed.space, one <= other)
+    return replace(there, affine=affine, traces=there.traces + back.traces)
 
 
 def comparison(
-    fixed: Prepared, moving: Prepared, recipe: RegisterRecipe, affine: Tensor, notes: list[str]
+    fixed: Prepared, moving: Prepared, recipe: RegisterRecipe, affine: Tensor
 ) -> Comparison:
     """What is compared where images deform.
 
@@ -150,22 +130,21 @@ def comparison(
         moving: Image.
         recipe: Its metric, maybe "auto".
         affine: (4, 4) fixed world to moving world.
-        notes: Takes the decision.
     """
     if recipe.metric != ("auto",):
         return Comparison(recipe.metric)
     contrast = measure(fixed, moving, affine)
     specs = SAME if contrast.same else CROSS
     kind = "the same contrast" if contrast.same else "different contrasts, or none surely"
-    notes.append(
+    note = (
         f"Metric {' + '.join(specs)}: once aligned by mind, the images have a mean local "
         f"correlation of {contrast.correlation:.2f} inside, which means {kind} (limit "
         f"{SAME_CONTRAST:g})."
     )
     if contrast.same:
-        return Comparison(specs, contrast=contrast)
+        return Comparison(specs, contrast=contrast, notes=(note,))
     smoothness = contrast.doubt + (1 - contrast.doubt) * _SMOOTH_WHERE_SURE
-    return Comparison(specs, contrast.doubt, smoothness, contrast)
+    return Comparison(specs, contrast.doubt, smoothness, contrast, (note,))
 
 
 def free_axes(recipe: RegisterRecipe, space: Space) -> tuple[bool, bool, bool]:
@@ -183,8 +162,3 @@ def free_axes(recipe: RegisterRecipe, space: Space) -> tuple[bool, bool, bool]:
         )
     i, j, k = (bool(recipe.restrict[axis]) for axis in space.axes_of(space.canonical())[0])
     return i, j, k
-
-
-def on_grid(y: Tensor, canonical: Space, space: Space) -> Tensor:
-    """Voxel displacements on the canonical grid as mm on the image's own: (1, 3, I, J, K)."""
-    return rearrange(canonical.vectors_to_world(y.cpu()), canonical, space)

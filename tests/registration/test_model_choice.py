@@ -1,171 +1,52 @@
-import math
+"""A method is a class and a line of the registry; all the rest serves it as it serves others."""
 
+import json
+
+import nibabel as nib
+import numpy as np
 import phantoms
 import pytest
 import torch
-from weightfiles import NARROW, WIDE, write_weights
+from shiftmethod import SHIFT_MM
 
-from regcli.errors import InputError, WeightsError
-from regcli.image import Space
-from regcli.io import weights as files
+from regcli import registry
+from regcli.commands.register.job import Job
+from regcli.commands.register.run import register_files
+from regcli.errors import RecipeError
+from regcli.io.images import write_image
 from regcli.recipe import RegisterRecipe
-from regcli.registration import model_choice as choice
-from regcli.registration.features.model import load
-from regcli.registration.features.trust import Trust
-from regcli.registration.normalize import prepare
+from regcli.registration.pipeline import register
 
-EYE = torch.eye(4, dtype=torch.float64)
+SHIFT = {"model": "shift", "init": "none"}
 
 
 @pytest.fixture
-def images():
-    pair = phantoms.pair(Space((24, 26, 22), torch.diag(torch.tensor([8.0, 8, 8, 1])).double()))
-    return [prepare(i, None, torch.device("cpu")) for i in (pair.fixed, pair.moving)]
+def known(monkeypatch):
+    monkeypatch.setitem(registry.METHODS, "shift", "shiftmethod:shift")
 
 
-def decide(images, **values):
-    """The pair of descriptions, or None, and what was said."""
-    notes, recipe = [], RegisterRecipe(**values)
-    networks = choice.candidates(recipe, images[0].space, notes)
-    if not networks:
-        return None, " ".join(notes)
-    with torch.no_grad():
-        seen = choice.features(networks, recipe, *images, EYE, notes)
-    return seen.pair, " ".join(notes)
+def test_a_method_that_is_not_in_the_registry_is_refused():
+    with pytest.raises(RecipeError, match="shift"):
+        RegisterRecipe(**SHIFT)
 
 
-def test_images_with_usual_volumes_get_learned_features(images, tmp_path):
-    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
-    found, said = decide(images, weights=path)
-    assert all(len(one.levels) == 3 for one in found)
-    assert "Model dio, weights mine" in said
+def test_a_method_of_ones_own_registers(space, known):
+    pair = phantoms.pair(space)
+    result = register(pair.fixed, pair.moving, RegisterRecipe(**SHIFT))
+    wanted = pair.points + torch.tensor(SHIFT_MM).to(pair.points)
+    torch.testing.assert_close(result.warp(pair.points), wanted, atol=1e-4, rtol=0)
+    assert (result.notes[0], result.notes[-1]) == ("Model shift: it looks at nothing.", "Shifted.")
+    assert set(result.seconds) == {"linear", "features", "solve", "apply"}
 
 
-def test_both_images_are_described_on_one_isotropic_grid(images, tmp_path):
-    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
-    one, other = decide(images, weights=path)[0]
-    for a, b in zip(one.spaces, other.spaces, strict=True):
-        assert a.agrees(b)
-    assert all(math.isclose(h, 4.0) for h in one.spaces[-1].spacing)
-
-
-def test_images_with_other_volumes_are_registered_classically(images, tmp_path):
-    path = str(write_weights(tmp_path / "mine.safetensors", volumes=NARROW))
-    found, said = decide(images, weights=path)
-    assert found is None
-    assert "do not suit the weights mine" in said
-
-
-def test_who_asks_for_dio_gets_it_whatever_the_volumes(images, tmp_path):
-    path = str(write_weights(tmp_path / "mine.safetensors", volumes=NARROW))
-    found, said = decide(images, model="dio", weights=path)
-    assert found is not None
-    assert "0%" in said
-
-
-@pytest.mark.parametrize(
-    ("model", "volumes", "trust"),
-    [
-        ("auto", WIDE, Trust(True, 1.0, 1.0)),
-        ("auto", NARROW, Trust(False, 0.0, 0.0)),
-        ("dio", NARROW, Trust(True, 0.0, 0.0)),
-    ],
-)
-def test_how_far_images_suit_is_told_whether_weights_are_used_or_not(
-    images, tmp_path, model, volumes, trust
-):
-    path = str(write_weights(tmp_path / "mine.safetensors", volumes=volumes))
-    recipe = RegisterRecipe(model=model, weights=path)
-    with torch.no_grad():
-        seen = choice.features([load(path)], recipe, *images, EYE, [])
-    assert seen.trust == trust
-    assert (seen.network is not None) == (seen.pair is not None) == trust.used
-
-
-def test_types_that_are_muted_count_for_trust_alone(images, tmp_path):
-    named = {"types": ["background", "bright", "dark"], "muted": ["bright"]}
-    paths = [tmp_path / f"{name}.safetensors" for name in ("all", "muted")]
-    for path, more in zip(paths, ({}, named), strict=True):
-        write_weights(path, volumes=WIDE, **more)
-    whole, muted = (decide(images, weights=str(path))[0] for path in paths)
-    for one, other in zip(whole, muted, strict=True):
-        for level, kept in zip(one.levels, other.levels, strict=True):
-            assert torch.equal(kept, level[:, [0, 2]])
-
-
-@pytest.mark.parametrize(
-    ("model", "volumes", "listened_to", "trust"),
-    [
-        ("auto", (WIDE, WIDE), "first", Trust(True, 1.0, 1.0)),
-        ("auto", (NARROW, WIDE), "second", Trust(True, 1.0, 1.0)),
-        ("auto", (NARROW, NARROW), None, Trust(False, 0.0, 0.0)),
-        ("dio", (NARROW, NARROW), "second", Trust(True, 0.0, 0.0)),
-    ],
-)
-def test_the_first_weights_that_suit_both_images_are_taken(
-    images, tmp_path, model, volumes, listened_to, trust
-):
-    names = ("first", "second")
-    networks = [
-        load(str(write_weights(tmp_path / f"{name}.safetensors", volumes=of)))
-        for name, of in zip(names, volumes, strict=True)
-    ]
-    notes = []
-    with torch.no_grad():
-        seen = choice.features(networks, RegisterRecipe(model=model), *images, EYE, notes)
-    assert (seen.network and seen.network.name) == listened_to
-    assert seen.trust == trust
-    assert len(notes) == 1
-    assert ("do not suit the weights first" in notes[0]) == (listened_to != "first")
-
-
-def test_who_asks_for_a_metric_or_the_classical_model_gets_that(images, tmp_path):
-    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
-    assert "a metric was asked for" in decide(images, weights=path, metric=("lncc",))[1]
-    assert decide(images, model="classical") == (None, "")
-
-
-def test_without_shipped_weights_auto_is_classical(images, monkeypatch, tmp_path):
-    monkeypatch.setattr(files, "_FOLDERS", (tmp_path,))
-    assert decide(images)[0] is None
-    with pytest.raises(WeightsError):
-        decide(images, model="dio")
-
-
-def test_two_dimensional_images_are_registered_classically(tmp_path):
-    space = Space((24, 26, 1), torch.diag(torch.tensor([8.0, 8, 8, 1])).double())
-    data = torch.rand(1, 24, 26, 1)
-    image = prepare(phantoms.Image(data, space), None, torch.device("cpu"))
-    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
-    assert "3-D" in decide([image, image], weights=path)[1]
-    with pytest.raises(InputError, match="3-D"):
-        decide([image, image], model="dio", weights=path)
-
-
-def test_weights_that_give_no_numbers_are_no_reason_to_fail_unless_asked_for(
-    images, tmp_path, monkeypatch
-):
-    def say_nothing(*_):
-        raise WeightsError("The weights mine give something that is no number.", "Use others.")
-
-    path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
-    monkeypatch.setattr(choice, "describe_pair", say_nothing)
-    found, said = decide(images, weights=path)
-    assert found is None
-    assert "no number" in said
-    with pytest.raises(WeightsError):
-        decide(images, model="dio", weights=path)
-
-
-def test_a_name_of_weights_that_is_misspelt_does_not_go_unseen(images):
-    with pytest.raises(WeightsError, match="knee"):
-        decide(images, weights="knee", transform="affine")
-
-
-def test_a_network_is_made_once_unless_its_file_changes(tmp_path):
-    path = tmp_path / "mine.safetensors"
-    write_weights(path)
-    first = load(str(path))
-    assert load(str(path)) is first
-    write_weights(path, gains=[0.1, 0.1, 0.1])
-    assert load(str(path)).gains != first.gains
+def test_a_method_of_ones_own_writes_what_others_write(space, known, tmp_path):
+    pair = phantoms.pair(space)
+    for name, image in (("fixed", pair.fixed), ("moving", pair.moving)):
+        write_image(image, tmp_path / f"{name}.nii.gz")
+    out = tmp_path / "out"
+    images = tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz"
+    register_files(Job(*images, out, RegisterRecipe(**SHIFT)), lambda stage, share: None)
+    found = nib.load(out / "warp.nii.gz").get_fdata().reshape(-1, 3)
+    np.testing.assert_allclose(found, np.tile((-2.0, 1.0, 3.0), (len(found), 1)), atol=1e-4)  # LPS
+    assert json.loads((out / "regcli.json").read_text())["recipe"]["model"] == "shift"
+    assert (out / "report.html").exists()

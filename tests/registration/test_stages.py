@@ -29,7 +29,7 @@ def measured(monkeypatch):
 
 def compared(metric=("auto",)):
     image = torch.empty(0)
-    return comparison(image, image, RegisterRecipe(metric=metric), torch.eye(4), [])
+    return comparison(image, image, RegisterRecipe(metric=metric), torch.eye(4))
 
 
 @pytest.mark.parametrize(

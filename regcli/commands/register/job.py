@@ -8,10 +8,9 @@ from regcli.evaluate.report import GATES, parse_gate
 from regcli.io.points import PointSpace
 from regcli.machine import check_threads
 from regcli.recipe import INITS, RegisterRecipe
-from regcli.registration.model_choice import state_and_solver
+from regcli.registration.equilibrium.stage import state_and_solver
 from regcli.registration.presets import check_symmetric
 from regcli.registry import (
-    LINEAR,
     REGULARIZERS,
     SIMILARITIES,
     TRANSFORMS,
@@ -100,7 +99,7 @@ class Job:
     def outputs(self) -> dict[str, str]:
         """File name of everything that will be written, by what it is."""
         kinds: list[str] = list(_DEFAULT)
-        if self.recipe.transform not in LINEAR:
+        if not self.recipe.linear:
             kinds += _DEFORMABLE
         kinds += self.write
         return {kind: NAMES[self.naming][kind] for kind in NAMES[self.naming] if kind in kinds}
@@ -130,7 +129,7 @@ def check_options(job: Job) -> None:
                 f"--use-{what} has no effect without {what}.",
                 f"Give --fixed-{what} and --moving-{what}; a recipe of --config names no files.",
             )
-    if job.smoothness_map is not None and job.recipe.transform in LINEAR:
+    if job.smoothness_map is not None and job.recipe.linear:
         raise RecipeError(
             f"--smoothness-map has no effect with --transform {job.recipe.transform}.",
             "Leave it out.",
@@ -144,7 +143,7 @@ def check_options(job: Job) -> None:
             "Leave it out, or give --fixed-points and --moving-points as CSV.",
         )
     _check_recipe(job.recipe)
-    if job.recipe.transform in LINEAR and "log_jacobian" in job.write:
+    if job.recipe.linear and "log_jacobian" in job.write:
         raise RecipeError(
             "--write log_jacobian: a linear transform has the same determinant everywhere.",
             "Leave it out, or choose a deformable one, such as diffeo.",
@@ -166,7 +165,7 @@ def _check_recipe(recipe: RegisterRecipe) -> None:
     for spec in recipe.metric:
         if spec != "auto":
             build(SIMILARITIES, spec)
-    if recipe.transform in LINEAR and len(recipe.metric) > 1:
+    if recipe.linear and len(recipe.metric) > 1:
         raise RecipeError(
             f"--transform {recipe.transform} compares by one metric, not {len(recipe.metric)}.",
             "Give --metric once.",
@@ -198,7 +197,7 @@ def _check_gate(gate: str, job: Job) -> None:
             f"--fail-on '{gate}': {name} is not known without {part}.",
             f"Give --fixed-{part} and --moving-{part}.",
         )
-    if part == "jacobian" and job.recipe.transform in LINEAR:
+    if part == "jacobian" and job.recipe.linear:
         raise RecipeError(
             f"--fail-on '{gate}': a linear transform has no {name}.",
             "Leave it out, or choose a deformable one, such as diffeo.",

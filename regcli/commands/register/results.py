@@ -33,7 +33,6 @@ from regcli.registration.levels import Trace
 from regcli.registration.normalize import foreground
 from regcli.registration.pipeline import Result
 from regcli.registration.stages import CROSS
-from regcli.registry import FOLDLESS
 from regcli.report.pictures import Subject
 from regcli.warp import Warp
 
@@ -92,7 +91,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
         "notes": result.notes,
         "warnings": [*inputs.fixed.warnings, *inputs.moving.warnings, *result.warnings],
     }
-    report["verdict"] = verdict(report, foldless=job.recipe.family in FOLDLESS)
+    report["verdict"] = verdict(report, foldless=job.recipe.foldless)
     return report
 
 

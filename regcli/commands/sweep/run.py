@@ -21,8 +21,7 @@ from regcli.io.outputs import open_outputs
 from regcli.machine import choose_device
 from regcli.recipe import RegisterRecipe
 from regcli.registration.checks import check_pair
-from regcli.registration.equilibrium.stage import asked
-from regcli.registration.model_choice import candidates, steps
+from regcli.registration.model_choice import resolve_method
 from regcli.registration.priors import Given
 
 FILES = {"csv": "sweep.csv", "png": "sweep.png", "json": "sweep.json"}
@@ -209,13 +208,9 @@ def _check(job: Job, inputs: Inputs, results: int) -> None:
     """Refuse now what `register` would refuse: weights, device, images or room that do not fit."""
     fixed, moving, recipe = inputs.fixed.image, inputs.moving.image, job.recipe
     check_pair(fixed, moving, inputs.masks, recipe.init)
-    if recipe.model == "deq":
-        rigidity = None if inputs.rigidity is None else inputs.rigidity.image.data
-        given = Given(prompts=inputs.prompts(recipe), rigidity=rigidity)
-        steps(recipe, fixed.space, asked(recipe, given, fixed.space))
-    else:
-        candidates(recipe, fixed.space, [])
-    choose_device(recipe.device)
+    rigidity = None if inputs.rigidity is None else inputs.rigidity.image.data
+    given = Given(prompts=inputs.prompts(recipe), rigidity=rigidity)
+    resolve_method(recipe, given, fixed.space, choose_device(recipe.device))
     check_room(job, inputs, results)
 
 

@@ -1,22 +1,102 @@
-"""follow: a network's steps, and what is asked of them, to the map that they lead to."""
+"""--model deq: a network's steps, and what is asked of them, to the map that they lead to."""
+
+import time
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from regcli.energy.regularizers import Diffusion
+from regcli.errors import InputError, RecipeError
 from regcli.image import Space
+from regcli.io import weights as files
 from regcli.recipe import RegisterRecipe
+from regcli.registration.aligned import AlignedPair
 from regcli.registration.contrast import measure
 from regcli.registration.equilibrium.fixed_steps import FixedSteps
-from regcli.registration.equilibrium.model import Iterative
-from regcli.registration.equilibrium.proximal import Proximal
+from regcli.registration.equilibrium.force import transferred
+from regcli.registration.equilibrium.model import Iterative, load
+from regcli.registration.equilibrium.proximal import NOTHING, Proximal
 from regcli.registration.equilibrium.solve import EquilibriumRegistration
+from regcli.registration.equilibrium.states import Composed, State, Velocity
 from regcli.registration.force import GaussNewtonForce
 from regcli.registration.levels import Trace, Watch
+from regcli.registration.method import Method, StageResult
 from regcli.registration.priors import Given
-from regcli.registration.pyramid import Prepared
-from regcli.registration.stages import CROSS, SAME, Found, free_axes
-from regcli.registry import REGULARIZERS, build
+from regcli.registration.stages import CROSS, SAME, free_axes
+from regcli.registry import FIXED_POINTS, REGULARIZERS, STATES, build
+from regcli.solve.fixedpoint import FixedPointSolver
+
+_OF_EQUILIBRIA = (
+    *("solver", "tol", "diagnose", "regularizer", "smoothness", "restrict"),
+    *("use_points", "use_labels"),
+)
+_OF_FIXED_STEPS = ("diffeo", "freeform")  # whether folds are smoothed away is all that they decide
+
+
+def equilibrium_method(
+    recipe: RegisterRecipe, given: Given, space: Space, device: torch.device
+) -> Method:
+    """The method of --model deq; see Method.
+
+    Raises:
+        WeightsError: If the weights cannot be used.
+        InputError: If the images are not 3-D, or no axis is left to deform along.
+        RecipeError: If weights, solver and transform do not suit each other.
+    """
+    return LearnedSteps(steps(recipe, space, asked(recipe, given, space, device)), recipe.diagnose)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedSteps(Method):
+    """The map that a network's steps lead to.
+
+    Attributes:
+        registration: The network, and how its steps are followed.
+        diagnose: Whether to find out how much of an equilibrium the end is.
+        notes: See Method.
+    """
+
+    registration: EquilibriumRegistration | FixedSteps
+    diagnose: bool
+    notes: tuple[str, ...] = ()
+
+    def run(self, pair: AlignedPair, watch: Watch) -> StageResult:
+        """See Method."""
+        clock, network, warnings = time.monotonic(), self.registration.network, []
+        images = pair.inner, pair.moving, pair.affine
+        network.net.to(pair.inner.data.device)
+        y, space, traces = self.registration.run(*images, watch)
+        contrast, last = measure(*images), traces[-1].solution
+        if not contrast.same:
+            warnings.append(
+                f"A mean local correlation of {contrast.correlation:.2f} inside the images means "
+                "different contrasts, which networks of steps do not know. Consider --model dio."
+            )
+        diagnosis = None
+        if self.diagnose and isinstance(self.registration, EquilibriumRegistration):
+            if last.stopped == "time":
+                warnings.append("No diagnosis: the time limit ended the steps.")
+            else:
+                diagnosis = self.registration.diagnose(*images, y, watch)
+        if last.stopped == "diverged":
+            warnings.append("The steps diverged; the map is the best that was met before.")
+        if pair.middle is None:
+            y = self.registration.extended(y, space, pair.box)
+        else:
+            y = transferred(y, space, pair.middle.space)
+        displacement = pair.displacement(y)
+        return StageResult(
+            affine=pair.total,
+            displacement=displacement,
+            metrics=SAME if contrast.same else CROSS,
+            weights=(network.name, network.sha256),
+            traces=tuple(traces),
+            seconds={"features": 0.0, "solve": time.monotonic() - clock},
+            diagnosis=diagnosis,
+            contrast=contrast,
+            notes=(f"Model deq, weights {network.name}: {_steps_in_words(network, traces)}.",),
+            warnings=tuple(warnings),
+        )
 
 
 def asked(
@@ -46,43 +126,81 @@ def asked(
     return Proximal(force, factor, given.prompts)
 
 
-def follow(
-    registration: EquilibriumRegistration | FixedSteps,
-    fixed: Prepared,
-    moving: Prepared,
-    affine: Tensor,
-    recipe: RegisterRecipe,
-    watch: Watch,
-    notes: list[str],
-    found: Found,
-) -> tuple[Tensor, Space]:
-    """Follow a network's steps from an affine, and put what is to be known of it into `found`.
+def steps(
+    recipe: RegisterRecipe, space: Space, asked: Proximal = NOTHING
+) -> EquilibriumRegistration | FixedSteps:
+    """The registration that `--model deq` means.
 
-    Returns:
-        As `EquilibriumRegistration.run`.
+    Args:
+        recipe: Weights, transform, solver, limits.
+        space: Of the fixed image.
+        asked: What the steps shall heed.
+
+    Raises:
+        WeightsError: If the weights cannot be used.
+        InputError: If the images are not 3-D.
+        RecipeError: If weights, solver and transform do not suit each other.
     """
-    network = registration.network
-    network.net.to(fixed.data.device)
-    y, space, traces = registration.run(fixed, moving, affine, watch)
-    found.traces += traces
-    contrast = measure(fixed, moving, affine)
-    if not contrast.same:
-        found.warnings.append(
-            f"A mean local correlation of {contrast.correlation:.2f} inside the images means "
-            "different contrasts, which networks of steps do not know. Consider --model dio."
+    state, solver = state_and_solver(recipe)
+    if asked.prompts is not None and isinstance(state, Velocity) and state.symmetric:
+        raise RecipeError(
+            f"--model deq with --transform {recipe.transform} heeds no points or labels.",
+            "Leave them out, or use --transform diffeo.",
         )
-    found.metrics, found.contrast = SAME if contrast.same else CROSS, contrast
-    found.weights = (network.name, network.sha256)
-    notes.append(f"Model deq, weights {network.name}: {_steps_in_words(network, traces)}.")
-    cut = traces[-1].solution.stopped == "time"
-    if recipe.diagnose and isinstance(registration, EquilibriumRegistration):
-        if cut:
-            found.warnings.append("No diagnosis: the time limit ended the steps.")
-        else:
-            found.diagnosis = registration.diagnose(fixed, moving, affine, y, watch)
-    if traces[-1].solution.stopped == "diverged":
-        found.warnings.append("The steps diverged; the map is the best that was met before.")
-    return y, space
+    if asked.prompts is not None and isinstance(state, Velocity) and recipe.family == "diffeo":
+        # What prompts pull at moves far, and a velocity grows without end where its flow has left
+        # the place; but sums of states, which other solvers need, are velocities.
+        state = state if solver.vector else Composed(state.squarings, state.sigma)
+    if not all(space.solid):
+        raise InputError("--model deq: the weights are for 3-D images.", "Use --model classical.")
+    network = load(recipe.weights or files.DEFAULT_STEPS)
+    limit = recipe.iterations[0] if recipe.iterations else 0
+    if network.kind == "deq":
+        if network.sigma == 0 and asked.smoothness not in (0, 1):
+            raise RecipeError(
+                f"The weights {network.name} do not smooth: --smoothness has nothing to scale.",
+                "Name another --regularizer, such as bending, to bring some in.",
+            )
+        return EquilibriumRegistration(
+            network, state, solver, asked, limit, recipe.tol, recipe.seed
+        )
+    for option in _OF_EQUILIBRIA:
+        if getattr(recipe, option) != getattr(RegisterRecipe, option):
+            raise RecipeError(
+                f"--{option.replace('_', '-')} has no effect with the weights {network.name}: they "
+                f"are made for {network.steps} steps ({network.kind}).",
+                "Leave it out, or give weights of --model deq.",
+            )
+    if asked.prompts is not None or asked.force.rigidity is not None:
+        option = "--smoothness-map" if asked.prompts is None else "Prompts"
+        raise RecipeError(
+            f"{option} cannot act on the weights {network.name}: they are made for "
+            f"{network.steps} steps ({network.kind}).",
+            "Leave it out, or give weights of --model deq.",
+        )
+    if recipe.transform not in _OF_FIXED_STEPS:
+        raise RecipeError(
+            f"--transform {recipe.transform} has no effect with the weights {network.name}: they "
+            f"are made for {network.steps} steps ({network.kind}) of a displacement.",
+            "Use diffeo, freeform, or weights of --model deq.",
+        )
+    return FixedSteps(network, state.folds, limit)
+
+
+def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
+    """What `--model deq` iterates on, and how.
+
+    Raises:
+        RecipeError: If they do not exist or do not suit each other.
+    """
+    state: State = build(STATES, recipe.transform)
+    solver: FixedPointSolver = build(FIXED_POINTS, recipe.solver)
+    if solver.vector and not state.vector:
+        raise RecipeError(
+            f"--solver {recipe.solver} adds states, which --transform {recipe.transform} forbids.",
+            "Use --solver picard, or --transform diffeo.",
+        )
+    return state, solver
 
 
 def _steps_in_words(network: Iterative, traces: list[Trace]) -> str:

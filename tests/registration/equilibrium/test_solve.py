@@ -13,8 +13,8 @@ from regcli.errors import InputError, RecipeError, WeightsError
 from regcli.image import Image, Space
 from regcli.ops.jacobian import least_determinant
 from regcli.recipe import RegisterRecipe
-from regcli.registration import model_choice as choice
 from regcli.registration.checks import Masks
+from regcli.registration.equilibrium.stage import steps
 from regcli.registration.features.model import load
 from regcli.registration.levels import Watch
 from regcli.registration.pipeline import register
@@ -241,7 +241,7 @@ def test_a_slice_and_sums_of_maps_that_have_none_are_refused(weights):
     with pytest.raises(InputError, match="3-D"):
         register(pair.fixed, pair.moving, recipe(weights))
     with pytest.raises(RecipeError, match="adds states"):
-        choice.steps(recipe(weights, transform="composed", solver="anderson"), GRID)
+        steps(recipe(weights, transform="composed", solver="anderson"), GRID)
 
 
 @pytest.mark.parametrize(
@@ -264,12 +264,12 @@ def test_weights_whose_header_does_not_fit_are_damaged(tmp_path, facts):
     said = {k: v for k, v in (STEP_FACTS | facts).items() if v is not None}
     write_tensors(file, load_file(file), said)
     with pytest.raises(WeightsError, match="damaged"):
-        choice.steps(recipe(str(file)), GRID)
+        steps(recipe(str(file)), GRID)
 
 
 def test_weights_of_features_are_not_those_of_steps(tmp_path):
     file = write_weights(tmp_path / "f.safetensors")
     with pytest.raises(WeightsError, match="model 'dio'"):
-        choice.steps(recipe(str(file)), GRID)
+        steps(recipe(str(file)), GRID)
     with pytest.raises(WeightsError, match="model 'deq'"):
         load(str(write_steps(tmp_path / "s.safetensors")))
