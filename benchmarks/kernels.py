@@ -178,13 +178,13 @@ def _plain_corners(u: Tensor) -> Tensor:
 
 def _plain_two_grid(model: match.Quadratic, u: Tensor, stiffness: Tensor) -> Tensor:
     steps, diagonal = factors(u), 2 * stiffness.sum(1)
-    half = [reference.halve(t, steps) for t in (model.g, model.A)]
+    half = [reference.restrict(t, steps) for t in (model.g, model.A)]
     coarse = match.Quadratic(model.value, *half)
     mu = torch.tensor(0.01)
     d = newton._solve_reference(
         coarse, torch.zeros_like(half[0]), 2 * stiffness, mu, 2 * diagonal, 8
     )
-    d = reference.double(d, steps, (u.shape[2], u.shape[3], u.shape[4]))
+    d = reference.prolong(d, steps, (u.shape[2], u.shape[3], u.shape[4]))
     return newton._relax_reference(d, u, model, stiffness, mu, diagonal)
 
 

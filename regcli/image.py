@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from regcli.ops.field import turned
+from regcli.ops.field import rotate
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +65,11 @@ class Space:
 
     def vectors_to_world(self, vectors: Tensor) -> Tensor:
         """Field (B, 3, I, J, K) in voxels to mm along the world axes."""
-        return turned(self.affine[:3, :3], vectors)
+        return rotate(self.affine[:3, :3], vectors)
 
     def vectors_to_voxel(self, vectors: Tensor) -> Tensor:
         """Field (B, 3, I, J, K) in mm along the world axes to voxels."""
-        return turned(torch.linalg.inv(self.affine[:3, :3]), vectors)
+        return rotate(torch.linalg.inv(self.affine[:3, :3]), vectors)
 
     def resize(self, shape: tuple[int, int, int]) -> "Space":
         """The grid of another shape whose corner voxels stay where they are."""

@@ -84,7 +84,7 @@ class Warp:
         change = torch.linalg.inv(later.space.affine) @ self.affine @ self.space.affine
         u = self._displacement_on(self.space)
         v = sample(later.displacement, u, matrix=change[:3], shape=self.space.shape)
-        v = field.turned(torch.linalg.inv(self.affine[:3, :3]), v)
+        v = field.rotate(torch.linalg.inv(self.affine[:3, :3]), v)
         return Warp(self.space, affine, v if self.displacement is None else v + self.displacement)
 
     def inverse(self) -> tuple["Warp", Tensor]:
@@ -102,7 +102,7 @@ class Warp:
         v, residual = field.invert(self.space.vectors_to_voxel(self.displacement))
         v = self.space.vectors_to_world(v)
         error = field.lengths(self.space.vectors_to_world(residual))[0]
-        v = field.turned(self.affine[:3, :3], v)
+        v = field.rotate(self.affine[:3, :3], v)
         return Warp(self.space.moved(self.affine), affine, v), error
 
     def undo(self, inverse: "Warp", points: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from regcli.commands.register.run import checked, memory_needed
 from regcli.errors import InputError, OutputError, RecipeError, RegcliError, WeightsError
 from regcli.io.files import open_input
 from regcli.io.images import read_header
-from regcli.registration.model_choice import settled
+from regcli.registration.model_choice import resolve_model
 
 _MANY_LABELS = 100  # where it is not known how many drive a registration
 _PROCESS_BYTES = 500 << 20  # of Python, torch and compiled loops
@@ -72,7 +72,7 @@ def make_plan(batch: Batch) -> list[Task]:
         WeightsError: If the weights cannot be used.
         OutputError: If a row would overwrite what another one reads.
     """
-    common = replace(batch.common, recipe=settled(batch.common.recipe))
+    common = replace(batch.common, recipe=resolve_model(batch.common.recipe))
     weights_digest(common)  # they are there, and whole
     tasks = [_task(row, common) for row in batch.rows]
     _check_folders(tasks)

@@ -32,7 +32,7 @@ from regcli.io.displacements import (
 )
 from regcli.io.files import extension
 from regcli.io.learn2reg import read_learn2reg, write_learn2reg
-from regcli.ops.field import turned
+from regcli.ops.field import rotate
 from regcli.warp import Warp
 
 __all__ = [
@@ -181,7 +181,7 @@ def _write_parts(parts: list[sitk.AffineTransform | Field], path: Path) -> None:
 def _rotated(matrix: Tensor, vectors: Tensor | None) -> Tensor | None:
     if vectors is None:
         return None
-    return turned(matrix[:3, :3], vectors)
+    return rotate(matrix[:3, :3], vectors)
 
 
 def _read_parts(file: TransformFile) -> list[Warp | Tensor]:

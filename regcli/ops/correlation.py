@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.choose import backend, triton
 from regcli.ops.backends.numba import correlation as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run_with_scratch
@@ -31,10 +31,10 @@ def correlation_derivatives(
     Returns:
         () float64, and two (1, 1, I, J, K).
     """
-    where = body(fixed, moved, weight)
-    if where == "cuda":
-        return cuda("correlation").derivatives(fixed, moved, weight, radius, floor)
-    if where == "torch":
+    where = backend(fixed, moved, weight)
+    if where == "triton":
+        return triton("correlation").derivatives(fixed, moved, weight, radius, floor)
+    if where == "reference":
         return _correlation_reference(fixed, moved, weight, radius, floor)
     f, m, w = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
     planes, rows, columns = f.shape

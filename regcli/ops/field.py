@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.choose import backend, triton
 from regcli.ops.backends.numba import field as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import as_rows, run
@@ -27,10 +27,10 @@ def compose(
     Returns:
         (B, 3, I, J, K), voxels; outside the grid `outer` is that of the nearest edge.
     """
-    where = body(outer, inner)
-    if where == "cuda":
-        return cuda("field").compose(outer, inner)
-    if where == "torch":
+    where = backend(outer, inner)
+    if where == "triton":
+        return triton("field").compose(outer, inner)
+    if where == "reference":
         return inner + sample(outer, inner)
     out = empty(*inner.shape) if out is None else out
     for b in range(inner.shape[0]):
@@ -51,17 +51,17 @@ def exponentiate(velocity: Tensor, squarings: int = 7) -> Tensor:
 
     Source: Arsigny et al., MICCAI 2006.
     """
-    where = body(velocity)
-    if where == "cuda":
-        return cuda("field").exponentiate(velocity, squarings)
+    where = backend(velocity)
+    if where == "triton":
+        return triton("field").exponentiate(velocity, squarings)
     u, spare = velocity * 0.5**squarings, None
-    u = u.to(torch.float32) if where == "cpu" else u
+    u = u.to(torch.float32) if where == "numba" else u
     for _ in range(squarings):
         u, spare = compose(u, u, out=spare), u  # in turns, so that two fields are enough
     return u
 
 
-def turned(matrix: Tensor, vectors: Tensor) -> Tensor:
+def rotate(matrix: Tensor, vectors: Tensor) -> Tensor:
     """matrix v at every voxel.
 
     Args:
@@ -71,7 +71,7 @@ def turned(matrix: Tensor, vectors: Tensor) -> Tensor:
     Returns:
         (B, 3, I, J, K), contiguous.
     """
-    if body(vectors) != "cpu" or vectors.dtype != torch.float32:
+    if backend(vectors) != "numba" or vectors.dtype != torch.float32:
         return torch.einsum("cd,bdijk->bcijk", matrix.to(vectors), vectors).contiguous()
     out = empty(*vectors.shape)
     m = matrix.to("cpu", torch.float32).contiguous().numpy()
@@ -82,7 +82,7 @@ def turned(matrix: Tensor, vectors: Tensor) -> Tensor:
 
 def lengths(vectors: Tensor) -> Tensor:
     """|v| at every voxel: (B, 3, I, J, K) to (B, I, J, K)."""
-    if body(vectors) != "cpu":
+    if backend(vectors) != "numba":
         return vectors.norm(dim=1)
     out = empty(vectors.shape[0], *vectors.shape[2:])
     for v, length in zip(vectors, out, strict=True):
@@ -92,7 +92,7 @@ def lengths(vectors: Tensor) -> Tensor:
 
 def capped(vectors: Tensor, longest: float) -> Tensor:
     """Vectors (B, 3, I, J, K), shortened to at most `longest`; in the same memory on the CPU."""
-    if body(vectors) != "cpu":
+    if backend(vectors) != "numba":
         length = vectors.norm(dim=1, keepdim=True)
         return vectors * (longest / length.clamp(min=longest))
     for part in vectors:
@@ -111,10 +111,10 @@ def invert(displacement: Tensor, tolerance: float = 1e-3, steps: int = 40) -> tu
     Returns:
         v and the residual v(x) + u(x + v(x)), both (B, 3, I, J, K), voxels.
     """
-    where = body(displacement)
-    if where == "cuda":
-        return cuda("field").invert(displacement, tolerance, steps)
-    if where == "torch":
+    where = backend(displacement)
+    if where == "triton":
+        return triton("field").invert(displacement, tolerance, steps)
+    if where == "reference":
         return _invert_reference(displacement, tolerance, steps)
     v, residual = (empty(*displacement.shape) for _ in range(2))
     for b in range(displacement.shape[0]):

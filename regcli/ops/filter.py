@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.backends import reference
-from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.choose import backend, triton
 from regcli.ops.backends.numba import filter as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run
@@ -72,10 +72,10 @@ def separable(image: Tensor, taps: Taps, *, replicate: bool = True) -> Tensor:
         (B, C, I, J, K).
     """
     i, j, k = taps
-    where = body(image)
-    if where == "cuda":
-        return cuda("filter").separable(image, taps, replicate)
-    if where == "torch":
+    where = backend(image)
+    if where == "triton":
+        return triton("filter").separable(image, taps, replicate)
+    if where == "reference":
         return reference.separable(image, taps, replicate)
     stack = image.to(torch.float32).reshape(-1, *image.shape[2:]).contiguous()
     once, out = empty(*image.shape[2:]).numpy(), empty(*stack.shape)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.backends import reference
-from regcli.ops.backends.choose import body
+from regcli.ops.backends.choose import backend
 from regcli.ops.backends.numba import histogram as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run
@@ -18,7 +18,7 @@ def moments(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         image: (1, 1, I, J, K), about in [0, 1].
         weight: (1, 1, I, J, K).
     """
-    if body(image) != "cpu":
+    if backend(image) != "numba":
         n = weight.sum(dtype=torch.float64).clamp(min=1e-12)
         mean = (weight * image).sum(dtype=torch.float64) / n
         variance = (weight * (image - mean.to(image)).square()).sum(dtype=torch.float64) / n
@@ -38,7 +38,7 @@ def index_moments(stack: Tensor) -> Tensor:
     """
     index = [torch.arange(n, dtype=torch.float64) for n in stack.shape[1:]]
     powers = [torch.stack([torch.ones_like(x), x, x * x]) for x in index]  # (3, n) each
-    if body(stack) == "cpu":
+    if backend(stack) == "numba":
         planes = np.empty((stack.shape[1], stack.shape[0], 3, 3))
         run(loops.index_moments, stack.shape[1], stack.numpy(), planes)
         sums = torch.from_numpy(planes)
@@ -57,7 +57,7 @@ def joint_histogram(fixed: Tensor, moved: Tensor, weight: Tensor, bins: int) -> 
         weight: (1, 1, I, J, K).
         bins: The first is centred on 0, the last on 1; a pair is shared among the nearest four.
     """
-    if body(moved) != "cpu":
+    if backend(moved) != "numba":
         return _histogram_reference(fixed, moved, weight, bins)
     f, m, w = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))
     out = np.empty((f.shape[0], bins, bins))
@@ -93,7 +93,7 @@ def lookup(fixed: Tensor, moved: Tensor, weight: Tensor, tables: Tensor) -> Tens
     Returns:
         (1, T, I, J, K).
     """
-    if body(moved) != "cpu":
+    if backend(moved) != "numba":
         return _lookup_reference(fixed, moved, weight, tables)
     out = empty(1, len(tables), *moved.shape[2:])
     arrays = (t[0, 0].contiguous().numpy() for t in (fixed, moved, weight))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.backends import reference
-from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.choose import backend, triton
 from regcli.ops.backends.numba import jacobian as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import as_rows, run
@@ -45,10 +45,10 @@ def least_determinant(
     Returns:
         (B, I, J, K).
     """
-    where = body(displacement)
-    if where == "cuda":
-        return cuda("jacobian").least(displacement)
-    if where == "torch":
+    where = backend(displacement)
+    if where == "triton":
+        return triton("jacobian").least(displacement)
+    if where == "reference":
         return digital_determinants(displacement)[0]
     out = empty(displacement.shape[0], *displacement.shape[2:]) if out is None else out
     for b in range(displacement.shape[0]):
@@ -66,10 +66,10 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
     Returns:
         (B, I, J, K).
     """
-    where = body(displacement)
-    if where == "cuda":
-        return cuda("jacobian").determinants(displacement)
-    if where == "torch":
+    where = backend(displacement)
+    if where == "triton":
+        return triton("jacobian").determinants(displacement)
+    if where == "reference":
         return reference.determinant(reference.jacobian(displacement))
     out = empty(displacement.shape[0], *displacement.shape[2:])
     for b in range(displacement.shape[0]):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.backends import reference
-from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.choose import backend, triton
 from regcli.ops.backends.numba import additive as additive_loops
 from regcli.ops.backends.numba import match as loops
 from regcli.ops.backends.numba.memory import empty
@@ -73,12 +73,12 @@ def squares(
     """
     u, image = moved.displacement, moved.image
     own = u is not None and is_identity(moved.matrix) and image.shape == fixed.shape
-    where = body(fixed, image, u)
-    if where == "cuda":
+    where = backend(fixed, image, u)
+    if where == "triton":
         if not own:
             image, u = moved.values, fixed.new_zeros(1, 3, *fixed.shape[2:], dtype=torch.float32)
-        return _added(Quadratic(*cuda("match").central(image, fixed, u, weight, scale)), onto)
-    if where == "torch":
+        return _added(Quadratic(*triton("match").central(image, fixed, u, weight, scale)), onto)
+    if where == "reference":
         m = moved.values
         r = m - fixed
         value = 0.5 * scale * (weight * r.square()).sum(dtype=torch.float64)
@@ -113,10 +113,10 @@ def exact_squares(
         weight: w, (1, 1, I, J, K).
         scale: Factor of the energy.
     """
-    where = body(moving, fixed, displacement)
-    if where == "cuda":
-        return Quadratic(*cuda("match").exact(moving, fixed, displacement, weight, scale))
-    if where == "torch":
+    where = backend(moving, fixed, displacement)
+    if where == "triton":
+        return Quadratic(*triton("match").exact(moving, fixed, displacement, weight, scale))
+    if where == "reference":
         return _exact_reference(moving, fixed, displacement, weight, scale)
     arrays, loss, (g, A) = _features(moving, fixed), np.empty(fixed.shape[2]), _memory(fixed, None)
     others = (t[0].contiguous().numpy() for t in (displacement, weight[0]))
@@ -150,7 +150,7 @@ def pointwise(
         curvature: (1, 1, I, J, K).
         onto: A model to add this one to, in its memory.
     """
-    if body(moved) != "cpu":
+    if backend(moved) != "numba":
         return _assemble(value, reference.gradient(moved), slope, curvature, onto)
     g, A = _memory(moved, onto)
     arrays = (t[0, 0].contiguous().numpy() for t in (moved, slope, curvature))
@@ -198,7 +198,7 @@ def additive(model: Quadratic, displacement: Tensor) -> Quadratic:
         model: For a displacement composed before the map.
         displacement: u, (1, 3, I, J, K), voxels.
     """
-    if body(displacement) != "cpu":
+    if backend(displacement) != "numba":
         return _additive_reference(model, displacement)
     g, A = empty(*model.g.shape), empty(*model.A.shape)
     arrays = (t[0].numpy() for t in (displacement, model.g, model.A, g, A))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.backends.choose import body
+from regcli.ops.backends.choose import backend
 from regcli.ops.backends.numba import mind as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run
@@ -32,7 +32,7 @@ def self_similarity(image: Tensor, distance: int, sigma: float) -> Tensor:
     Source: Heinrich et al., MedIA 2012.
     """
     axes = [axis for axis in range(3) if image.shape[2 + axis] > 1]
-    if body(image) != "cpu":
+    if backend(image) != "numba":
         return _reference(image, distance, sigma, axes)
     shape = image.shape[2:]
     squares = empty(1, 3, *shape)

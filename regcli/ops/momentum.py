@@ -1,10 +1,10 @@
-"""carried: how a map carries the momentum of a geodesic."""
+"""coadjoint: how a map carries the momentum of a geodesic."""
 
 import torch
 from torch import Tensor
 
 from regcli.ops.backends import reference
-from regcli.ops.backends.choose import body
+from regcli.ops.backends.choose import backend
 from regcli.ops.backends.numba import coadjoint as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run
@@ -13,7 +13,7 @@ from regcli.ops.sample import sample
 Triple = tuple[float, float, float]
 
 
-def carried(momentum: Tensor, back: Tensor, spacing: Triple) -> Tensor:
+def coadjoint(momentum: Tensor, back: Tensor, spacing: Triple) -> Tensor:
     """det(D) D^T m(psi(x)) with psi = Id + back and D = D psi: the coadjoint action of psi^-1.
 
     Args:
@@ -26,7 +26,7 @@ def carried(momentum: Tensor, back: Tensor, spacing: Triple) -> Tensor:
     """
     m = sample(momentum, back)
     size = torch.tensor(spacing, dtype=torch.float32).square()
-    if body(m, back) != "cpu":
+    if backend(m, back) != "numba":
         D = reference.jacobian(back)
         h = size.to(m).view(1, 3, 1, 1, 1)
         out = torch.einsum("bcdijk,bcijk->bdijk", D, h * m) / h

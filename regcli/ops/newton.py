@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.backends.choose import body
+from regcli.ops.backends.choose import backend
 from regcli.ops.backends.numba import newton as loops
 from regcli.ops.backends.numba import twogrid
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run
 from regcli.ops.match import Quadratic
 from regcli.ops.totals import total
-from regcli.ops.twogrid import double, factors, halve
+from regcli.ops.twogrid import factors, prolong, restrict
 from regcli.ops.volume import divergence_onto
 
 _ROUNDING = 1e-14  # of the squared residual
@@ -31,7 +31,7 @@ def diffuse(u: Tensor, stiffness: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (1, 3, I, J, K) and () float64.
     """
-    if body(u) != "cpu":
+    if backend(u) != "numba":
         out = _diffuse_reference(u, stiffness.to(u))
         return out, 0.5 * (u * out).sum(dtype=torch.float64)
     out, energy = empty(*u.shape), np.empty(u.shape[2])
@@ -61,7 +61,7 @@ def solve(
         (1, 3, I, J, K), voxels.
     """
     mu, diagonal = damping_of(model, damping), inner_diagonal(stiffness, bulk)
-    if body(u) != "cpu":
+    if backend(u) != "numba":
         return _solve_reference(model, u, stiffness.to(u), mu, diagonal.to(u), iterations)
     planes = u.shape[2]
     force = elastic_force(u, stiffness, bulk)
@@ -116,15 +116,15 @@ def two_grid(
         flat = (t.view(1, -1, 1, *u.shape[2:4]) for t in (model.g, model.A))
         turned = Quadratic(model.value, *flat), u.view(1, 3, 1, *u.shape[2:4])
         return two_grid(*turned, stiffness[:, [2, 0, 1]], damping, iterations).view(u.shape)
-    g = halve(elastic_force(u, stiffness, bulk)).add_(halve(model.g))
-    half = Quadratic(model.value, g, halve(model.A))
+    g = restrict(elastic_force(u, stiffness, bulk)).add_(restrict(model.g))
+    half = Quadratic(model.value, g, restrict(model.A))
     # a coarse difference is spread over two fine ones, in each of the rows of fine voxels
     share = math.prod(factors(u)) / 4
     d = solve(half, 0 * half.g, stiffness * share, damping, iterations, bulk * share)
     i, j, k = u.shape[2:]
-    d = double(d, (i, j, k))
+    d = prolong(d, (i, j, k))
     mu, diagonal = damping_of(model, damping), inner_diagonal(stiffness, bulk)
-    if body(u) != "cpu":
+    if backend(u) != "numba":
         return _relax_reference(d, u, model, stiffness.to(u), mu, diagonal.to(u))
     numbers = (stiffness.numpy(), diagonal.numpy(), np.float32(mu), np.float32(_OMEGA))
     still, force = model.g, model.g

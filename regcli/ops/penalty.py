@@ -17,7 +17,7 @@ from regcli.ops.newton import (
     two_grid,
 )
 from regcli.ops.stencils import Stencil
-from regcli.ops.twogrid import double, factors, halve
+from regcli.ops.twogrid import factors, prolong, restrict
 from regcli.ops.volume import divergence_onto
 
 _ITERATIONS, _FINE = 8, 4  # of conjugate gradients on half the grid, and then on the grid
@@ -83,7 +83,7 @@ class Penalty:
         share = torch.tensor(steps).prod() / torch.tensor(steps).square()
         bulk = self.bulk * float(share.mean())  # of volumes: all steps are 2
         coarse = (s.halved(steps) for s in self.stencils)
-        u = torch.zeros_like(halve(self.u))
+        u = torch.zeros_like(restrict(self.u))
         stencils = tuple(s for s in coarse if s.fits(u.shape[2:]))
         return Penalty(u, self.stiffness * share, stencils, bulk=bulk, axes=self.axes)
 
@@ -153,9 +153,9 @@ def newton_step(model: Quadratic, penalty: Penalty, damping: float) -> Tensor:
         return two_grid(model, u, penalty.stiffness, damping, _ITERATIONS, penalty.bulk)
     mu, force = damping_of(model, damping), model.g + penalty.times(u)
     half, size = penalty.halved(), torch.tensor(factors(u)).prod().to(u)
-    d = _solved(-halve(force), halve(model.A), half, mu * size, _ITERATIONS)
+    d = _solved(-restrict(force), restrict(model.A), half, mu * size, _ITERATIONS)
     i, j, k = u.shape[2:]
-    d = double(d, (i, j, k))
+    d = prolong(d, (i, j, k))
     r = force.add_(product(model.A, d)).add_(penalty.times(d)).add_(mu * d).neg_()
     return d.add_(_solved(r, model.A, penalty, mu, _FINE))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.backends import reference
-from regcli.ops.backends.choose import body, cuda
+from regcli.ops.backends.choose import backend, triton
 from regcli.ops.backends.numba import sample as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run
@@ -44,12 +44,12 @@ def sample(
     if displacement is not None:
         shape = _shape(displacement)
     shape = _shape(image) if shape is None else shape
-    where = body(image, displacement, matrix if matrix.requires_grad else None)
-    if where == "cuda" and interpolation != "label":
+    where = backend(image, displacement, matrix if matrix.requires_grad else None)
+    if where == "triton" and interpolation != "label":
         nearest = interpolation == "nearest"
         arguments = (image, matrix, displacement, shape)
-        return cuda("sample").warp(*arguments, border=border, nearest=nearest)
-    if where == "cpu":
+        return triton("sample").warp(*arguments, border=border, nearest=nearest)
+    if where == "numba":
         return _sample_compiled(image, displacement, matrix, shape, interpolation, border)
     points = reference.positions(matrix.to(image.device), displacement, shape)
     if interpolation == "label":
@@ -73,7 +73,7 @@ def coverage(source: Shape, displacement: Tensor | None, matrix: Tensor, shape: 
     Returns:
         (1, 1, i, j, k) float32.
     """
-    if displacement is not None and body(displacement) != "cpu":
+    if displacement is not None and backend(displacement) != "numba":
         points = reference.positions(matrix.to(displacement.device), displacement, shape)
         return reference.inside(points, source).to(torch.float32)
     out = np.empty(shape, np.float32)
@@ -103,12 +103,12 @@ def sample_covered(
     Returns:
         (1, C, i, j, k) and (1, 1, i, j, k), both its own memory.
     """
-    where, own = body(image, displacement), image.shape[1:] == (1, *shape)
-    if displacement is None or not own or not is_identity(matrix) or where == "torch":
+    where, own = backend(image, displacement), image.shape[1:] == (1, *shape)
+    if displacement is None or not own or not is_identity(matrix) or where == "reference":
         moved = sample(image, displacement, matrix=matrix, shape=shape)
         return moved, coverage(_shape(image), displacement, matrix, shape)
-    if where == "cuda":
-        return cuda("sample").pull(image, displacement)
+    if where == "triton":
+        return triton("sample").pull(image, displacement)
     moved, inside, _ = empty(3, 1, 1, *shape)  # one more than needed: a step's block afterwards
     arrays = (_array(image[0, 0]), _array(displacement[0]), moved[0, 0].numpy())
     run(loops.pull, shape[0], *arrays, inside[0, 0].numpy())
@@ -137,10 +137,10 @@ def scatter(
     """
     matrix = torch.eye(3, 4, dtype=torch.float64) if matrix is None else matrix
     shape = _shape(values) if shape is None else shape
-    where = body(values, displacement, matrix if matrix.requires_grad else None)
-    if where == "cuda":
-        return cuda("sample").scatter(values, matrix, displacement, shape)
-    if where == "torch":
+    where = backend(values, displacement, matrix if matrix.requires_grad else None)
+    if where == "triton":
+        return triton("sample").scatter(values, matrix, displacement, shape)
+    if where == "reference":
         points = reference.positions(matrix.to(values.device), displacement, _shape(values))
         return reference.scatter(values, points, shape)
     out = torch.zeros(*values.shape[:2], *shape)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.backends.choose import body
+from regcli.ops.backends.choose import backend
 
 
 def total(values: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def total(values: Tensor) -> Tensor:
     torch shares a long sum among its threads, and their number shows in its last bits; numpy
     always adds in the same order.
     """
-    if body(values) != "cpu":
+    if backend(values) != "numba":
         return values.sum(dtype=torch.float64)
     return torch.tensor(float(np.sum(values.numpy(), dtype=np.float64)), dtype=torch.float64)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from regcli.ops.backends import reference
-from regcli.ops.backends.choose import body
+from regcli.ops.backends.choose import backend
 from regcli.ops.backends.numba import twogrid as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run
@@ -21,7 +21,7 @@ def factors(fine: Tensor) -> list[int]:
     return [2 if n > 1 else 1 for n in fine.shape[2:]]
 
 
-def halve(fine: Tensor) -> Tensor:
+def restrict(fine: Tensor) -> Tensor:
     """Sums over the fine voxels of each coarse one.
 
     Args:
@@ -31,8 +31,8 @@ def halve(fine: Tensor) -> Tensor:
         (B, C, i, j, k) with i = ceil(I / 2) and so on.
     """
     steps = factors(fine)
-    if body(fine) != "cpu":
-        return reference.halve(fine.float() if fine.dtype == torch.bool else fine, steps)
+    if backend(fine) != "numba":
+        return reference.restrict(fine.float() if fine.dtype == torch.bool else fine, steps)
     shape = [math.ceil(n / f) for n, f in zip(fine.shape[2:], steps, strict=True)]
     out = empty(*fine.shape[:2], *shape)
     plain = fine.view(torch.uint8) if fine.dtype == torch.bool else fine.to(torch.float32)
@@ -52,22 +52,22 @@ def average(fine: Tensor) -> Tensor:
             count[-1] = 1
     i, j, k = (1 / count for count in counts)
     share = i.view(-1, 1, 1) * j.view(-1, 1) * k
-    return halve(fine).mul_(share.to(fine.device))
+    return restrict(fine).mul_(share.to(fine.device))
 
 
-def double(coarse: Tensor, shape: tuple[int, int, int]) -> Tensor:
+def prolong(coarse: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Values at fine voxels, linear between the centres of coarse ones and constant beyond them.
 
     Args:
-        coarse: (1, C, i, j, k), as `halve` gives it.
+        coarse: (1, C, i, j, k), as `restrict` gives it.
         shape: (I, J, K) of the fine grid.
 
     Returns:
         (1, C, I, J, K).
     """
     steps = [2 if n > 1 else 1 for n in shape]
-    if body(coarse) != "cpu":
-        return reference.double(coarse, steps, shape)
+    if backend(coarse) != "numba":
+        return reference.prolong(coarse, steps, shape)
     out = empty(*coarse.shape[:2], *shape)
     run(loops.prolong, shape[0], coarse[0].numpy(), np.array(steps), out[0].numpy())
     return out
@@ -85,8 +85,8 @@ def blend(fine: Tensor, share: Tensor, smooth: Tensor) -> Tensor:
         fine + share (smooth - fine), share and smooth doubled.
     """
     steps, (i, j, k) = factors(fine), fine.shape[2:]
-    if body(fine) != "cpu":
-        part, other = (reference.double(t, steps, (i, j, k)) for t in (share, smooth))
+    if backend(fine) != "numba":
+        part, other = (reference.prolong(t, steps, (i, j, k)) for t in (share, smooth))
         return fine.add_(part * (other - fine))
     arrays = (share[0].numpy(), smooth[0].numpy(), np.array(steps), fine[0].numpy())
     run(loops.blend, i, *arrays)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regcli.ops.backends.choose import body
+from regcli.ops.backends.choose import backend
 from regcli.ops.backends.numba import volume as loops
 from regcli.ops.backends.numba.memory import empty
 from regcli.ops.backends.numba.slabs import run_with_scratch
@@ -43,7 +43,7 @@ def divergence_onto(out: Tensor, u: Tensor, weight: float, start: Tensor | None 
 
 def has_loops(u: Tensor) -> bool:
     """Whether `pressure` and `divergence_onto` know fields like this one, (1, 3, I, J, K)."""
-    return body(u) == "cpu" and min(u.shape[2:]) > 1
+    return backend(u) == "numba" and min(u.shape[2:]) > 1
 
 
 def pressure(u: Tensor, weight: float, knee: float) -> tuple[Tensor, Tensor]:

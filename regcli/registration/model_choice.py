@@ -13,7 +13,7 @@ from regcli.registration.priors import Given
 from regcli.registry import METHODS, resolve
 
 
-def settled(recipe: RegisterRecipe) -> RegisterRecipe:
+def resolve_model(recipe: RegisterRecipe) -> RegisterRecipe:
     """The recipe with the model that its weights are of, where it leaves that open.
 
     Raises:

@@ -19,7 +19,7 @@ from regcli.registration.equilibrium.solve import Diagnosis
 from regcli.registration.features.trust import Trust
 from regcli.registration.levels import Trace, Watch
 from regcli.registration.method import StageResult
-from regcli.registration.model_choice import resolve_method, settled
+from regcli.registration.model_choice import resolve_method, resolve_model
 from regcli.registration.normalize import prepare, robust_range
 from regcli.registration.presets import check_symmetric, is_symmetric
 from regcli.registration.priors import Given, carried
@@ -103,7 +103,7 @@ def register(
     fixed, moving = (
         image if isinstance(image, Image) else read_image(image).image for image in (fixed, moving)
     )
-    recipe = settled(recipe or RegisterRecipe())
+    recipe = resolve_model(recipe or RegisterRecipe())
     with settings(recipe):
         watch = watch or Watch(lambda stage, share: None)
         given = Given(masks or Masks(), initial, prompts, rigidity)

@@ -11,7 +11,7 @@ from torch import Tensor
 from regcli.image import Space, transform_points
 from regcli.nets.update import StepNet
 from regcli.ops.carry import carry
-from regcli.ops.field import compose, exponentiate, invert, turned
+from regcli.ops.field import compose, exponentiate, invert, rotate
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Moved, Quadratic
 from regcli.ops.sample import sample, sample_covered
@@ -57,7 +57,7 @@ class Meeting:
             (1, 3, I', J', K'), voxels of that grid.
         """
         home, mm = torch.linalg.inv(self.half), self.space.vectors_to_world(u.cpu())
-        carried = Warp(self.space.moved(home), torch.eye(4).to(home), turned(home[:3, :3], mm))
+        carried = Warp(self.space.moved(home), torch.eye(4).to(home), rotate(home[:3, :3], mm))
         found = Warp(fixed, torch.eye(4).to(home)).then(carried).displacement
         assert found is not None
         return fixed.vectors_to_voxel(found).to(u.device)

@@ -12,7 +12,7 @@ from regcli.ops.field import capped, extend_field
 from regcli.ops.match import Quadratic, additive
 from regcli.ops.newton import conjugate_gradients, damping_of, product
 from regcli.ops.penalty import Penalty
-from regcli.ops.twogrid import factors, halve
+from regcli.ops.twogrid import factors, restrict
 from regcli.transforms.base import Transform
 
 _ITERATIONS = 12  # of conjugate gradients
@@ -58,7 +58,7 @@ class BSpline(Transform):
         A, mu, basis = model.A, damping_of(model, damping), fine
         if self._apart(y, space) >= _HALVED:
             i, j, k = (_paired(B) if n > 1 else B for B, n in zip(fine, space.shape, strict=True))
-            g, A, mu, rough = halve(g), halve(A), mu * math.prod(factors(u)), penalty.halved()
+            g, A, mu, rough = restrict(g), restrict(A), mu * math.prod(factors(u)), penalty.halved()
             basis = (i, j, k)
 
         def multiply(p: Tensor) -> Tensor:

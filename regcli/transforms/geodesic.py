@@ -10,7 +10,7 @@ from regcli.image import Box, Space
 from regcli.ops.field import capped, compose, extend_field, resize_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic
-from regcli.ops.momentum import carried
+from regcli.ops.momentum import coadjoint
 from regcli.ops.penalty import Penalty, newton_step
 from regcli.ops.sample import sample
 from regcli.transforms.base import Transform
@@ -74,16 +74,16 @@ class Geodesic(Transform):
         ahead, back, dt = torch.zeros_like(y), torch.zeros_like(y), 1 / self.steps
         m, energies = y, []
         for step in range(self.steps):
-            m = carried(y, back, space.spacing) if step else y
+            m = coadjoint(y, back, space.spacing) if step else y
             v = self._velocity(m, space)
             if watch:
                 energies.append(_energy(m, v, space))
             half = compose(back, v * (-dt / 2)) if step else v * (-dt / 2)
-            v = self._velocity(carried(y, half, space.spacing), space)
+            v = self._velocity(coadjoint(y, half, space.spacing), space)
             back = compose(back, _flowed(v, -dt))
             ahead = compose(_flowed(v, dt), ahead)
         if watch:
-            m = carried(y, back, space.spacing)
+            m = coadjoint(y, back, space.spacing)
             energies.append(_energy(m, self._velocity(m, space), space))
         return Path(ahead, torch.stack(energies) if watch else torch.empty(0))
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from regcli.ops.filter import box_sum, gaussian
 from regcli.ops.jacobian import least_determinant
-from regcli.ops.twogrid import average, blend, halve, touched_rows
+from regcli.ops.twogrid import average, blend, restrict, touched_rows
 
 # A step, the rows it has changed in since it was last applied (None for all), and what that gave:
 # y after it, and its displacement, or several that may not fold.
@@ -96,6 +96,6 @@ def _softened(delta: Tensor, near: Tensor, sigma: float | None) -> Tensor:
 
 def _near(folded: Tensor, reach: int) -> Tensor:
     """1 around folded voxels, falling smoothly to 0, on half the grid: (1, 1, i, j, k)."""
-    near = (box_sum(halve(folded), reach) > 0.5).to(torch.float32)
+    near = (box_sum(restrict(folded), reach) > 0.5).to(torch.float32)
     near = gaussian(near, 0.75).clamp_(0, 1)
     return torch.where(near > 1e-3, near, 0.0)

@@ -97,7 +97,7 @@ def test_vectors_are_turned_measured_and_capped():
     draw = torch.Generator().manual_seed(0)
     v, matrix = torch.randn(2, 3, 4, 5, 6, generator=draw), torch.randn(3, 3, generator=draw)
     wanted = torch.einsum("cd,bdijk->bcijk", matrix.double(), v.double())
-    torch.testing.assert_close(ops.turned(matrix, v).double(), wanted, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(ops.rotate(matrix, v).double(), wanted, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(ops.lengths(v), v.norm(dim=1))
     short = ops.capped(v.clone(), 0.7)
     torch.testing.assert_close(ops.lengths(short), v.norm(dim=1).clamp(max=0.7))

@@ -175,13 +175,13 @@ def test_two_grid_loops_equal_the_reference(shape):
     stiffness, steps = STIFFNESS.double(), [2 if n > 1 else 1 for n in shape]
     mu = 1e-2 * model.A.double()[:, [0, 3, 5]].mean() + 1e-9
     g = model.g.double() + ops._diffuse_reference(u.double(), stiffness)
-    half = Quadratic(model.value, *(reference.halve(t.double(), steps) for t in (g, model.A)))
+    half = Quadratic(model.value, *(reference.restrict(t.double(), steps) for t in (g, model.A)))
     share = np.prod(steps) / 4
     coarse_mu = 1e-2 * half.A[:, [0, 3, 5]].mean() + 1e-9
     d = ops._solve_reference(
         half, half.g * 0, stiffness * share, coarse_mu, 2 * share * stiffness.sum(dim=1), 8
     )
-    d = reference.double(d, steps, shape)
+    d = reference.prolong(d, steps, shape)
     wide = Quadratic(model.value, model.g.double(), model.A.double())
     diagonal = 2 * stiffness.sum(dim=1)
     wanted = ops._relax_reference(d, u.double(), wide, stiffness, mu, diagonal)

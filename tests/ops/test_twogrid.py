@@ -20,25 +20,25 @@ def noise(shape, channels=3, seed=0):
 def test_loops_equal_the_reference(shape):
     fine = noise(shape)
     steps = ops.factors(fine)
-    coarse = ops.halve(fine)
-    torch.testing.assert_close(coarse, reference.halve(fine, steps))
-    wanted = reference.double(coarse, steps, shape)
-    torch.testing.assert_close(ops.double(coarse, shape), wanted)
+    coarse = ops.restrict(fine)
+    torch.testing.assert_close(coarse, reference.restrict(fine, steps))
+    wanted = reference.prolong(coarse, steps, shape)
+    torch.testing.assert_close(ops.prolong(coarse, shape), wanted)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sums_keep_the_total_and_means_a_constant(shape):
     fine = noise(shape)
-    torch.testing.assert_close(ops.halve(fine).sum((2, 3, 4)), fine.sum((2, 3, 4)))
+    torch.testing.assert_close(ops.restrict(fine).sum((2, 3, 4)), fine.sum((2, 3, 4)))
     same = ops.average(torch.full_like(fine, 3.0))
     torch.testing.assert_close(same, torch.full_like(same, 3.0))
-    back = ops.double(same, shape)
+    back = ops.prolong(same, shape)
     torch.testing.assert_close(back, torch.full_like(fine, 3.0))
 
 
 def test_a_linear_image_comes_back_but_at_the_edges():
     i = torch.arange(12.0).view(1, 1, -1, 1, 1).expand(1, 1, 12, 8, 6)
-    back = ops.double(ops.average(i.contiguous()), (12, 8, 6))
+    back = ops.prolong(ops.average(i.contiguous()), (12, 8, 6))
     torch.testing.assert_close(back[:, :, 1:-1], i[:, :, 1:-1])
 
 
@@ -48,7 +48,7 @@ def test_blending_replaces_a_share(shape):
     share = ops.average(torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(2)))
     share[share < 0.5] = 0
     steps = ops.factors(fine)
-    part, other = (reference.double(t, steps, shape) for t in (share, smooth))
+    part, other = (reference.prolong(t, steps, shape) for t in (share, smooth))
     wanted = fine + part * (other - fine)
     torch.testing.assert_close(ops.blend(fine.clone(), share, smooth), wanted)
 
@@ -60,7 +60,7 @@ def test_only_touched_rows_need_to_be_computed_again():
     before, least = compose(y, delta), least_determinant(compose(y, delta))
     share = torch.zeros(1, 1, 7, 7, 6)
     share[0, 0, 2, 5, 3] = share[0, 0, 6, 0, 0] = 0.7
-    changed = ops.blend(delta.clone(), share, torch.zeros_like(ops.halve(delta)))
+    changed = ops.blend(delta.clone(), share, torch.zeros_like(ops.restrict(delta)))
     rows = ops.touched_rows(share, shape)
     assert 0 < int(rows.sum()) < rows.numel()
     u = compose(y, changed, rows, before)

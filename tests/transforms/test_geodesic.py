@@ -4,7 +4,7 @@ from regcli.ops.backends import reference
 from regcli.ops.field import compose, invert
 from regcli.ops.filter import gaussian
 from regcli.ops.jacobian import jacobian_determinant
-from regcli.ops.momentum import carried
+from regcli.ops.momentum import coadjoint
 from regcli.ops.sample import sample
 from regcli.transforms.geodesic import Geodesic
 
@@ -38,7 +38,7 @@ def test_shooting_back_with_the_momentum_at_the_end_returns(space):
     geodesic = Geodesic(width=4.0, steps=10)
     y = momentum(space, 3.0)
     u = geodesic.shoot(y, space).displacement
-    end = carried(y, invert(u)[0], space.spacing)
+    end = coadjoint(y, invert(u)[0], space.spacing)
     back = geodesic.shoot(-end, space).displacement
     left = compose(back, u).norm(dim=1)
     assert float(left.mean()) < 0.03 * float(u.norm(dim=1).mean())
@@ -52,7 +52,7 @@ def test_momentum_is_carried_as_a_density(space):
     )
     back = (stretch.view(3, 1, 1, 1) * grid)[None]
     m = torch.ones(1, 3, *space.shape)
-    found = carried(m, back, space.spacing)
+    found = coadjoint(m, back, space.spacing)
     volume = float(jacobian_determinant(back)[0, 5, 5, 5])
     for c in range(3):
         torch.testing.assert_close(
@@ -69,7 +69,7 @@ def test_momentum_is_carried_by_the_transpose_in_mm(space):
     expected = torch.einsum("cdn,cn->dn", D[0].flatten(2), lengths * there) / lengths
     expected = (expected * reference.determinant(D).flatten()).view(m.shape)
     torch.testing.assert_close(
-        carried(m, back, space.spacing).double(), expected, atol=1e-4, rtol=1e-4
+        coadjoint(m, back, space.spacing).double(), expected, atol=1e-4, rtol=1e-4
     )
 
 

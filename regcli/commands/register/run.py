@@ -23,7 +23,7 @@ from regcli.machine import settings
 from regcli.memory import free_memory
 from regcli.recipe import INITS, RegisterRecipe
 from regcli.registration.levels import Watch
-from regcli.registration.model_choice import settled
+from regcli.registration.model_choice import resolve_model
 from regcli.registration.pipeline import Result, register
 from regcli.registration.prompts import common_codes
 from regcli.report.page import render
@@ -105,7 +105,7 @@ def checked(job: Job) -> Job:
     Raises:
         RegcliError: Of the kind that fits.
     """
-    job = replace(job, recipe=settled(job.recipe))
+    job = replace(job, recipe=resolve_model(job.recipe))
     check_options(job)
     spare_inputs(job, job.outputs().values())
     return job

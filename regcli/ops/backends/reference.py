@@ -95,7 +95,7 @@ def determinant(matrix: Tensor) -> Tensor:
     return (a * torch.linalg.cross(b, c, dim=1)).sum(1)
 
 
-def halve(fine: Tensor, steps: list[int]) -> Tensor:
+def restrict(fine: Tensor, steps: list[int]) -> Tensor:
     """Sums of (B, C, I, J, K) over blocks of steps[0] x steps[1] x steps[2] voxels."""
     pad = [
         p for n, step in zip(fine.shape[:1:-1], steps[::-1], strict=True) for p in (0, -n % step)
@@ -103,7 +103,7 @@ def halve(fine: Tensor, steps: list[int]) -> Tensor:
     return F.avg_pool3d(F.pad(fine, pad), steps) * math.prod(steps)
 
 
-def double(coarse: Tensor, steps: list[int], shape: tuple[int, int, int]) -> Tensor:
+def prolong(coarse: Tensor, steps: list[int], shape: tuple[int, int, int]) -> Tensor:
     """(B, C, i, j, k) on the grid of `shape` that has steps[a] voxels per coarse one on axis a."""
     scale = tuple(float(step) for step in steps)
     i, j, k = shape

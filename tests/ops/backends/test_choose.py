@@ -40,14 +40,14 @@ RECIPE = RegisterRecipe(
 
 def test_gradients_go_to_torch_and_tensors_of_the_processor_to_its_loops():
     x = torch.zeros(3)
-    assert choose.body(x, None) == "cpu"
-    assert choose.body(x, x.clone().requires_grad_()) == "torch"
-    assert choose.body(torch.zeros(3, device="meta")) == "torch"
+    assert choose.backend(x, None) == "numba"
+    assert choose.backend(x, x.clone().requires_grad_()) == "reference"
+    assert choose.backend(torch.zeros(3, device="meta")) == "reference"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU's own tests are nearer the truth")
-def test_a_registration_by_the_bodies_of_the_gpu_is_that_of_the_processor(monkeypatch):
+def test_a_registration_by_the_backend_of_the_gpu_is_that_of_the_processor(monkeypatch):
     pytest.importorskip("triton")
     pair = phantoms.pair(SPACE)
     recipe = replace(RECIPE, iterations=(1,))
@@ -57,15 +57,15 @@ def test_a_registration_by_the_bodies_of_the_gpu_is_that_of_the_processor(monkey
 
     def there(*tensors):
         given = [t for t in tensors if t is not None]
-        return "torch" if any(t.requires_grad for t in given) else "cuda"
+        return "reference" if any(t.requires_grad for t in given) else "triton"
 
     def loaded(name):
         called.append(name)
-        return choose.cuda(name)
+        return choose.triton(name)
 
     for module in MODULES:
-        monkeypatch.setattr(module, "body", there)
-        monkeypatch.setattr(module, "cuda", loaded, raising=False)
+        monkeypatch.setattr(module, "backend", there)
+        monkeypatch.setattr(module, "triton", loaded, raising=False)
     monkeypatch.setattr(unfold, "_asks", lambda y: False)
     monkeypatch.setattr(unfold, "_REPAIRS", unfold._REPAIRS[1:3])  # the interpreter is slow
     found = register(pair.fixed, pair.moving, recipe)
