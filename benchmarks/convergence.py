@@ -22,11 +22,11 @@ from regcli.io import weights as files
 from regcli.io.cases import read_cohort
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.registration.equilibrium.force import advance, rms, transferred
-from regcli.registration.equilibrium.model import Iterative, assemble
+from regcli.registration.equilibrium.model import StepModel, assemble
 from regcli.train.losses import map_loss
 from regcli.train.plan import TrainPlan
-from regcli.train.scenes import Scene, Scenes
 from regcli.train.subjects import Subjects, read_subjects
+from regcli.train.training_pairs import TrainingPair, TrainingPairs
 
 HELD_OUT = ("sub-13", "sub-14", "sub-15")
 TIMES = 8  # of the steps in training
@@ -48,7 +48,7 @@ def main() -> None:
     curves = []
     for path in asked.weights:
         network = read_network(path)
-        scenes = Scenes(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
+        scenes = TrainingPairs(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
         runs = [follow(network, scene, scenes) for scene in scenes.validation[: asked.pairs]]
         name = path.parent.name if path.stem == "best" else path.stem
         curves.append({"name": name, "steps": network.steps, "runs": runs})
@@ -66,12 +66,14 @@ def read_people(labels: Path) -> Subjects:
     return read_subjects(cohort, synth=True, progress=lambda share: None)
 
 
-def read_network(path: Path) -> Iterative:
+def read_network(path: Path) -> StepModel:
     """What regcli train wrote."""
     return assemble(path.stem, "", files.facts(path), files.tensors(path))
 
 
-def follow(network: Iterative, scene: Scene, scenes: Scenes) -> list[dict[str, float]]:
+def follow(
+    network: StepModel, scene: TrainingPair, scenes: TrainingPairs
+) -> list[dict[str, float]]:
     """Dice, folds, residual and loss before every step on the finest level, and after the last."""
     levels = scenes.views(scene, network.levels, network.net.multiple)
     u, rows = levels[0].start, []

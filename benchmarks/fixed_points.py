@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from regcli.registration.equilibrium.force import LearnedForce, transferred
-from regcli.registration.equilibrium.model import Iterative
+from regcli.registration.equilibrium.model import StepModel
 from regcli.registry import FIXED_POINTS, build
 from regcli.solve.fixedpoint import Rules, find
 from regcli.train.plan import TrainPlan
-from regcli.train.scenes import Scene, Scenes
+from regcli.train.training_pairs import TrainingPair, TrainingPairs
 
 PLAIN, MOST = 48, 96  # evaluations: of plain steps, and of the others before they are given up
 SOLVERS = (*FIXED_POINTS, "anderson:memory=4,damping=1")
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     network, subjects = read_network(asked.weights), read_people(asked.labels)
-    scenes = Scenes(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
+    scenes = TrainingPairs(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
     rows = [
         {"pair": number, **row}
         for number, scene in enumerate(scenes.validation[: asked.pairs])
@@ -48,7 +48,7 @@ def main() -> None:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def race(network: Iterative, scene: Scene, scenes: Scenes) -> list[dict[str, Any]]:
+def race(network: StepModel, scene: TrainingPair, scenes: TrainingPairs) -> list[dict[str, Any]]:
     """Evaluations by level and solver, and the residuals that they ended with."""
     levels, rows = scenes.views(scene, network.levels, network.net.multiple), []
     start = levels[0].start

@@ -29,7 +29,7 @@ from regcli.io.weights import facts, find, tensors
 from regcli.ops.sample import sample
 from regcli.registration.features.channels import channels
 from regcli.registration.features.extract import describe, working_grid
-from regcli.registration.features.model import Learned, assemble
+from regcli.registration.features.model import FeatureModel, assemble
 from regcli.registration.normalize import prepare
 from regcli.registration.pyramid import Prepared
 from regcli.train.plan import TrainPlan
@@ -50,7 +50,7 @@ class Known:
     def __init__(self, name: str) -> None:
         file = find(name)
         header = facts(file.path)
-        self.learned: Learned = assemble(file.name, file.sha256, header, tensors(file.path))
+        self.learned: FeatureModel = assemble(file.name, file.sha256, header, tensors(file.path))
         count = self.learned.net.channels
         held = [min(c.codes, default=-1) for c in channels(count, header)]
         self.codes = np.array([CORTEX if c >= 1000 else c for c in held])

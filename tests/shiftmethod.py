@@ -19,5 +19,5 @@ class Shift(Method):
         return StageResult(pair.total, u.clone(), seconds={"solve": 1.0}, notes=("Shifted.",))
 
 
-def shift(recipe, given, space, device):
+def shift(recipe, priors, space, device):
     return Shift()

@@ -11,7 +11,7 @@ from regcli.io import weights as files
 from regcli.io.images import read_image
 from regcli.recipe import RegisterRecipe
 from regcli.registration.equilibrium.stage import steps
-from regcli.registration.features.extract import describe_pair
+from regcli.registration.features.extract import extract_pair
 from regcli.registration.features.model import load
 from regcli.registration.normalize import prepare
 
@@ -26,7 +26,7 @@ def shares(name, images):
     learned = load(name)
     ready = [prepare(image, None, torch.device("cpu")) for image in images]
     with torch.no_grad():
-        pair = describe_pair(learned, *ready, EYE)
+        pair = extract_pair(learned, *ready, EYE)
     return [described.suits(learned.usual) for described in pair]
 
 

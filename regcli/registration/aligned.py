@@ -9,7 +9,7 @@ from torch import Tensor
 from regcli.image import Box, Space, rearrange
 from regcli.registration.multiresolution import region
 from regcli.registration.pyramid import Prepared
-from regcli.registration.symmetric import Meeting, meeting, met
+from regcli.registration.symmetric import Midpoint, midpoint, symmetric_displacement
 from regcli.transforms.unfold import unfolded
 
 
@@ -34,7 +34,7 @@ class AlignedPair:
     box: Box
     home: Space
     file: Space
-    middle: Meeting | None
+    middle: Midpoint | None
     total: Tensor
 
     @cached_property
@@ -49,7 +49,7 @@ class AlignedPair:
             y: (1, 3, I, J, K) in voxels: a displacement of the fixed grid, or a velocity half-way.
         """
         if self.middle is not None:
-            y = unfolded(self.middle.back(met(y), self.home))
+            y = unfolded(self.middle.back(symmetric_displacement(y), self.home))
         return rearrange(self.home.vectors_to_world(y.cpu()), self.home, self.file)
 
 
@@ -68,6 +68,6 @@ def aligned(
     if not symmetric:
         box = region(fixed, moving, affine)
         return AlignedPair(fixed, moving, affine, box, fixed.space, file, None, affine)
-    middle = meeting(fixed, moving, affine)
+    middle = midpoint(fixed, moving, affine)
     box, still = Box(middle.space, (0, 0, 0), middle.space.shape), torch.eye(4).to(affine)
     return AlignedPair(middle.fixed, middle.moving, still, box, fixed.space, file, middle, affine)

@@ -12,13 +12,13 @@ from regcli.registration.features.choice import Candidates, candidates, features
 from regcli.registration.levels import Watch
 from regcli.registration.method import LinearOnly, Method, StageResult
 from regcli.registration.presets import deformable, refinement
-from regcli.registration.priors import Given
+from regcli.registration.priors import Priors
 from regcli.registration.stages import comparison, free_axes
 from regcli.transforms.geodesic import Geodesic
 
 
 def energy_method(
-    recipe: RegisterRecipe, given: Given, space: Space, device: torch.device
+    recipe: RegisterRecipe, priors: Priors, space: Space, device: torch.device
 ) -> Method:
     """The method of --model auto, classical and dio; see Method.
 
@@ -28,8 +28,8 @@ def energy_method(
     """
     found = candidates(recipe, space)
     if not recipe.linear:
-        return Deformation(recipe, given, found, found.notes)
-    return Refinement(recipe, given, found) if found.networks else LinearOnly(found.notes)
+        return Deformation(recipe, priors, found, found.notes)
+    return Refinement(recipe, priors, found) if found.networks else LinearOnly(found.notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Refinement(Method):
     """
 
     recipe: RegisterRecipe
-    given: Given
+    priors: Priors
     candidates: Candidates
     notes: tuple[str, ...] = ()
 
@@ -56,7 +56,7 @@ class Refinement(Method):
         assert seen.network is not None
         registration = refinement(self.recipe.transform, seen.network)
         y, _, traces = registration.run(
-            pair.inner, pair.moving, pair.affine, watch, seen.pair, self.given.prompts
+            pair.inner, pair.moving, pair.affine, watch, seen.pair, self.priors.prompts
         )
         return StageResult(
             affine=pair.affine @ y,
@@ -80,7 +80,7 @@ class Deformation(Method):
     """
 
     recipe: RegisterRecipe
-    given: Given
+    priors: Priors
     candidates: Candidates
     notes: tuple[str, ...] = ()
 
@@ -108,14 +108,14 @@ class Deformation(Method):
             recipe,
             compared.similarities,
             pair.fixed,
-            self.given.rigidity_on(pair.file, pair.fixed.data.device),
+            self.priors.rigidity_on(pair.file, pair.fixed.data.device),
             free_axes(recipe, pair.file),
             smoothness=compared.smoothness,
             feature_share=share,
         )
-        registration = replace(registration, wary=self.given.aligned)
+        registration = replace(registration, wary=self.priors.aligned)
         y, space, traces = registration.run(
-            pair.inner, pair.moving, pair.affine, watch, described, self.given.prompts
+            pair.inner, pair.moving, pair.affine, watch, described, self.priors.prompts
         )
         if isinstance(registration.transform, Geodesic):
             notes.append(registration.transform.in_words(y, space))

@@ -9,7 +9,7 @@ from regcli.image import Space
 from regcli.recipe import RegisterRecipe
 from regcli.registration.equilibrium.model import are_steps
 from regcli.registration.method import Method
-from regcli.registration.priors import Given
+from regcli.registration.priors import Priors
 from regcli.registry import METHODS, resolve
 
 
@@ -36,13 +36,13 @@ def resolve_model(recipe: RegisterRecipe) -> RegisterRecipe:
 
 
 def resolve_method(
-    recipe: RegisterRecipe, given: Given, space: Space, device: torch.device
+    recipe: RegisterRecipe, priors: Priors, space: Space, device: torch.device
 ) -> Method:
     """The method of a recipe's model, with its weights.
 
     Args:
         recipe: What to do.
-        given: Priors.
+        priors: Priors.
         space: Of the fixed image.
         device: Where to compute.
 
@@ -52,4 +52,4 @@ def resolve_method(
         RecipeError: If parts of the recipe do not suit each other.
     """
     make, options = resolve(METHODS, recipe.model)
-    return make(recipe, given, space, device, **options)
+    return make(recipe, priors, space, device, **options)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regcli.image import Box, Space
-from regcli.registration.features.extract import Described
+from regcli.registration.features.extract import FeaturePyramid
 from regcli.registration.force import Force, Pair
 from regcli.registration.levels import LevelProblem, Trace, Watch, solve_levels
 from regcli.registration.normalize import FOREGROUND
@@ -99,7 +99,7 @@ class Registration:
         moving: Prepared,
         affine: Tensor,
         watch: Watch,
-        features: tuple[Described, Described] | None = None,
+        features: tuple[FeaturePyramid, FeaturePyramid] | None = None,
         prompts: Prompts | None = None,
     ) -> tuple[Tensor, Space, list[Trace]]:
         """Register, starting from the identity of the transform after an affine.

@@ -22,7 +22,7 @@ from regcli.registration.method import StageResult
 from regcli.registration.model_choice import resolve_method, resolve_model
 from regcli.registration.normalize import prepare, robust_range
 from regcli.registration.presets import check_symmetric, is_symmetric
-from regcli.registration.priors import Given, carried
+from regcli.registration.priors import Priors, carried
 from regcli.registration.prompts import Prompts
 from regcli.registration.pyramid import Prepared
 from regcli.registration.stages import both_ways, free_axes, linear_stage
@@ -106,19 +106,19 @@ def register(
     recipe = resolve_model(recipe or RegisterRecipe())
     with settings(recipe):
         watch = watch or Watch(lambda stage, share: None)
-        given = Given(masks or Masks(), initial, prompts, rigidity)
-        return _register(fixed, moving, recipe, given, watch)
+        priors = Priors(masks or Masks(), initial, prompts, rigidity)
+        return _register(fixed, moving, recipe, priors, watch)
 
 
 def _register(
-    fixed: Image, moving: Image, recipe: RegisterRecipe, given: Given, watch: Watch
+    fixed: Image, moving: Image, recipe: RegisterRecipe, priors: Priors, watch: Watch
 ) -> Result:
-    check_pair(fixed, moving, given.masks, recipe.init)
+    check_pair(fixed, moving, priors.masks, recipe.init)
     free_axes(recipe, fixed.space)
-    points = given.prompts is not None and given.prompts.points is not None
-    start = isinstance(given.initial, Warp)
-    check_symmetric(recipe, points, given.rigidity is not None, start)
-    found = _solve(fixed, moving, recipe, given, watch)
+    points = priors.prompts is not None and priors.prompts.points is not None
+    start = isinstance(priors.initial, Warp)
+    check_symmetric(recipe, points, priors.rigidity is not None, start)
+    found = _solve(fixed, moving, recipe, priors, watch)
     clock = time.monotonic()
     warp = Warp(fixed.space, found.affine, found.displacement)
     inverse, error = warp.inverse()
@@ -149,15 +149,15 @@ def _register(
 
 
 def _solve(
-    fixed: Image, moving: Image, recipe: RegisterRecipe, given: Given, watch: Watch
+    fixed: Image, moving: Image, recipe: RegisterRecipe, priors: Priors, watch: Watch
 ) -> StageResult:
     """From the images, or from the fixed image and the moving one as a first map carries it."""
-    start = given.initial
+    start = priors.initial
     if not isinstance(start, Warp):
-        return _solve_from_images(fixed, moving, recipe, given, watch)
-    moved, given = carried(start, fixed, moving, given)
-    check_pair(fixed, moved, given.masks, "none")
-    found = _solve_from_images(fixed, moved, recipe, given, watch)
+        return _solve_from_images(fixed, moving, recipe, priors, watch)
+    moved, priors = carried(start, fixed, moving, priors)
+    check_pair(fixed, moved, priors.masks, "none")
+    found = _solve_from_images(fixed, moved, recipe, priors, watch)
     notes = ("Started from a whole map: what was found comes before it.", *found.notes)
     warnings = found.warnings
     if torch.equal(start.affine, torch.eye(4).to(start.affine)):
@@ -185,14 +185,14 @@ def _after(start: Warp, u: Tensor, space: Space) -> Tensor:
 
 
 def _solve_from_images(
-    fixed: Image, moving: Image, recipe: RegisterRecipe, given: Given, watch: Watch
+    fixed: Image, moving: Image, recipe: RegisterRecipe, priors: Priors, watch: Watch
 ) -> StageResult:
     device, clock = choose_device(recipe.device), time.monotonic()
     # first: weights may be missing or damaged
-    method = resolve_method(recipe, given, fixed.space, device)
-    one, other, ranges = _prepared(fixed, moving, given.masks, device)
+    method = resolve_method(recipe, priors, fixed.space, device)
+    one, other, ranges = _prepared(fixed, moving, priors.masks, device)
     symmetric = is_symmetric(recipe)
-    linear = (both_ways if symmetric else linear_stage)(one, other, recipe, given, watch)
+    linear = (both_ways if symmetric else linear_stage)(one, other, recipe, priors, watch)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
     pair = aligned(one, other, linear.affine, fixed.space, symmetric=symmetric)
     found = method.run(pair, watch)

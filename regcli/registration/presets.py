@@ -6,12 +6,12 @@ from regcli.energy.base import Similarity
 from regcli.energy.intensity import LNCC
 from regcli.errors import RecipeError
 from regcli.recipe import RegisterRecipe
-from regcli.registration.features.model import Learned
+from regcli.registration.features.model import FeatureModel
 from regcli.registration.force import GaussNewtonForce
 from regcli.registration.linear import typical_extent
 from regcli.registration.multiresolution import Level, Registration
 from regcli.registration.pyramid import ROUNDING, Prepared
-from regcli.registration.symmetric import MeetingForce
+from regcli.registration.symmetric import SymmetricForce
 from regcli.registry import REGULARIZERS, STATES, TRANSFORMS, build
 from regcli.solve.descent import LevenbergMarquardt, Relaxation
 from regcli.transforms.linear import Linear
@@ -73,7 +73,7 @@ def deformable(
     )
     if is_symmetric(recipe):
         half = Stationary(cap=transform.cap, sigma=transform.sigma, inverse=True)
-        return Registration(recipe.family, half, MeetingForce(force), levels, even=True)
+        return Registration(recipe.family, half, SymmetricForce(force), levels, even=True)
     return Registration(recipe.family, transform, force, levels)
 
 
@@ -114,7 +114,7 @@ def check_symmetric(recipe: RegisterRecipe, points: bool, rigidity: bool, start:
             )
 
 
-def refinement(family: str, learned: Learned) -> Registration:
+def refinement(family: str, learned: FeatureModel) -> Registration:
     """A linear stage on learned features alone, after one on intensities.
 
     Args:

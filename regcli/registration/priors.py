@@ -1,4 +1,4 @@
-"""Given: what a user knows of a pair besides its images."""
+"""Priors: what a user knows of a pair besides its images."""
 
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +13,7 @@ from regcli.warp import Warp
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class Priors:
     """What a registration may use besides the images and a recipe.
 
     Attributes:
@@ -44,7 +44,7 @@ class Given:
         factor = rearrange(self.rigidity.to(torch.float32), space, canonical)
         return Prepared(canonical, factor[None].to(device))
 
-    def swapped(self) -> "Given":
+    def swapped(self) -> "Priors":
         """The same where the fixed image is called moving and the moving one fixed.
 
         What belongs to the fixed image alone is left out.
@@ -57,14 +57,14 @@ class Given:
                 None if labels is None else (labels[1], labels[0]),
                 None if points is None else (points[1], points[0]),
             )
-        return Given(
+        return Priors(
             Masks(self.masks.moving, self.masks.fixed),
             None if initial is None else torch.linalg.inv(initial),
             prompts,
         )
 
 
-def carried(start: Warp, fixed: Image, moving: Image, given: Given) -> tuple[Image, Given]:
+def carried(start: Warp, fixed: Image, moving: Image, priors: Priors) -> tuple[Image, Priors]:
     """The moving image, and what is known of it, on the fixed grid by a first map.
 
     What is registered to the fixed image then is the moved one; a map found so comes before the
@@ -74,13 +74,13 @@ def carried(start: Warp, fixed: Image, moving: Image, given: Given) -> tuple[Ima
         start: The first map, fixed world to moving world.
         fixed: Its grid is that of the result.
         moving: The moving image.
-        given: Of both images.
+        priors: Of both images.
     """
     seen = Image(torch.ones_like(moving.data[:1], dtype=torch.float32), moving.space)
-    if given.masks.moving is not None:
-        seen = replace(seen, data=given.masks.moving.to(torch.float32))
+    if priors.masks.moving is not None:
+        seen = replace(seen, data=priors.masks.moving.to(torch.float32))
     mask = start.apply(seen, fixed.space).data
-    prompts = given.prompts
+    prompts = priors.prompts
     if prompts is not None:
         labels, points = prompts.labels, prompts.points
         if labels is not None:
@@ -90,5 +90,5 @@ def carried(start: Warp, fixed: Image, moving: Image, given: Given) -> tuple[Ima
         prompts = Prompts(labels, points)
     # interpolated twice in all: by splines first, or what is compared would be blurred
     moved = start.apply(moving, fixed.space, "nearest" if moving.labels else "cubic")
-    masks = Masks(given.masks.fixed, None if bool((mask == 1).all()) else mask)
-    return moved, replace(given, masks=masks, initial=None, prompts=prompts, aligned=True)
+    masks = Masks(priors.masks.fixed, None if bool((mask == 1).all()) else mask)
+    return moved, replace(priors, masks=masks, initial=None, prompts=prompts, aligned=True)

@@ -15,7 +15,7 @@ from regcli.registration.contrast import SAME_CONTRAST, Contrast, measure
 from regcli.registration.levels import Watch
 from regcli.registration.linear import align, start
 from regcli.registration.method import StageResult
-from regcli.registration.priors import Given
+from regcli.registration.priors import Priors
 from regcli.registration.pyramid import Prepared
 from regcli.registration.symmetric import mean_affine
 from regcli.registry import SIMILARITIES, build
@@ -62,7 +62,7 @@ def linear_stage(
     fixed: Prepared,
     moving: Prepared,
     recipe: RegisterRecipe,
-    given: Given,
+    priors: Priors,
     watch: Watch,
 ) -> StageResult:
     """Where linear maps take the moving image.
@@ -71,11 +71,11 @@ def linear_stage(
         fixed: Image.
         moving: Image.
         recipe: Where to start, by which similarity, and the last family of linear maps.
-        given: A matrix to start from, and prompts.
+        priors: A matrix to start from, and prompts.
         watch: Progress and time limit.
     """
     unmoved, notes = torch.eye(4, dtype=torch.float64), []
-    if given.aligned and not recipe.linear:
+    if priors.aligned and not recipe.linear:
         return StageResult(unmoved)
     if recipe.init == "none":
         note = "No linear stage: the images count as aligned in world space."
@@ -83,13 +83,13 @@ def linear_stage(
     family, similarity = recipe.transform if recipe.linear else "affine", MI(weight=1.0)
     if recipe.linear and recipe.metric != ("auto",):
         similarity = build(SIMILARITIES, recipe.metric[0])
-    initial, prompts = given.initial, given.prompts
+    initial, prompts = priors.initial, priors.prompts
     assert not isinstance(initial, Warp)
     if initial is None and prompts is not None and recipe.init == "auto":
         initial = prompts.rigid()
         if initial is not None:
             notes.append("The linear stage started from the points and labels given.")
-    if given.aligned:
+    if priors.aligned:
         initial = unmoved
     if initial is None:
         turning = family != "translation"
@@ -104,14 +104,14 @@ def both_ways(
     fixed: Prepared,
     moving: Prepared,
     recipe: RegisterRecipe,
-    given: Given,
+    priors: Priors,
     watch: Watch,
 ) -> StageResult:
     """As `linear_stage`; swapped images get the inverse."""
-    there = linear_stage(fixed, moving, recipe, given, watch)
+    there = linear_stage(fixed, moving, recipe, priors, watch)
     if recipe.init == "none":
         return there
-    back = linear_stage(moving, fixed, recipe, given.swapped(), watch)
+    back = linear_stage(moving, fixed, recipe, priors.swapped(), watch)
     one, other = (
         found.traces[-1].solution.energy / math.prod(found.traces[-1].shape)
         for found in (there, back)

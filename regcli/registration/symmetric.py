@@ -1,4 +1,4 @@
-"""Half-way: where two images meet, and the energy of two maps that bring them there."""
+"""Symmetric registration: both images move, and meet at a midpoint."""
 
 import itertools
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _APART_MM = 15.0  # affines that differ by more are two answers, not one that is
 
 
 @dataclass(frozen=True, eq=False)
-class Meeting:
+class Midpoint:
     """The middle between two images.
 
     Attributes:
@@ -63,7 +63,7 @@ class Meeting:
         return fixed.vectors_to_voxel(found).to(u.device)
 
 
-def met(v: Tensor) -> Tensor:
+def symmetric_displacement(v: Tensor) -> Tensor:
     """The displacement of exp(v / 2) after the inverse of exp(-v / 2), by which the images met.
 
     In theory that is exp(v). On voxels, which interpolate, exp(v) and exp(-v) are inverse to each
@@ -93,7 +93,7 @@ def mean_affine(there: Tensor, back: Tensor, space: Space, better: bool) -> Tens
     return torch.matrix_exp(0.5 * (_log(there) - _log(back)))
 
 
-def meeting(fixed: Prepared, moving: Prepared, affine: Tensor) -> Meeting:
+def midpoint(fixed: Prepared, moving: Prepared, affine: Tensor) -> Midpoint:
     """Carry both images half-way, onto a grid that does not tell which is which.
 
     Args:
@@ -118,16 +118,16 @@ def meeting(fixed: Prepared, moving: Prepared, affine: Tensor) -> Meeting:
     index[:3, 3] = start
     i, j, k = (int(n) for n in counts)
     space = Space((i, j, k), turn @ index)
-    return Meeting(space, half, fixed.onto(space, home), moving.onto(space, half))
+    return Midpoint(space, half, fixed.onto(space, home), moving.onto(space, half))
 
 
 @dataclass(frozen=True)
-class MeetingForce(Force):
+class SymmetricForce(Force):
     """The energy of two images that both move, by exp(-v / 2) and exp(v / 2), and meet.
 
-    It is the same whichever is called fixed, but for the sign of v. With two maps that know nothing
-    of each other, what `met` makes of them had hundreds of folds, and smoothing these cost .2 mm
-    and 2.6 points of Dice.
+    It is the same whichever is called fixed, but for the sign of v. Two independent maps, composed
+    into one (`symmetric_displacement`), had hundreds of folds, and smoothing these cost .2 mm and
+    2.6 points of Dice.
 
     Attributes:
         force: What is compared, in both orders, and the regularizers.
@@ -173,7 +173,7 @@ class MeetingForce(Force):
 
 
 @dataclass(frozen=True, eq=False)
-class MeetingSteps:
+class SymmetricSteps:
     """A network's steps on two images that both move, by exp(-v / 2) and exp(v / 2), and meet.
 
     The network sees them in both orders; half the difference of its steps moves v.

@@ -21,8 +21,8 @@ from regcli.registry import ADJOINTS, build
 from regcli.solve.adjoint import IFT, JacobianFree, Phantom
 from regcli.solve.phantom import Map, implicit, phantom, squared_slopes, trajectory
 from regcli.train.learners import Equilibrium
-from regcli.train.scenes import Scene
 from regcli.train.steptask import StepTask
+from regcli.train.training_pairs import TrainingPair
 
 _CONTRACTION = 1.0  # of distances, by a step at the last state: what exceeds it is penalized
 _SMOOTH = 2.0  # voxels: random directions that the smoothing within the map leaves alone
@@ -41,7 +41,7 @@ class Equilibria(StepTask):
 
     recipe: Equilibrium
 
-    def losses(self, net: StepNet, sample: Scene, done: float) -> Iterator[Tensor]:
+    def losses(self, net: StepNet, sample: TrainingPair, done: float) -> Iterator[Tensor]:
         """See Task: one for every state that is corrected, and the map's slopes."""
         recipe, adjoint = self.recipe, build(ADJOINTS, self.plan.adjoint)
         probe = torch.Generator().manual_seed(sample.seed)

@@ -25,7 +25,7 @@ from regcli.ops.field import resize_field
 from regcli.ops.mind import ONE as MIND_ONE
 from regcli.ops.sample import sample
 from regcli.recipe import RegisterRecipe
-from regcli.registration.features.extract import Described, describe
+from regcli.registration.features.extract import FeaturePyramid, extract
 from regcli.registration.force import GaussNewtonForce
 from regcli.registration.levels import Watch
 from regcli.registration.multiresolution import paired
@@ -125,7 +125,7 @@ class Pairs(Task[Drawn, FeatureNet]):
                 for k, who in enumerate((f, m))
             ]
             images = [whole._prepared(drawn) for drawn in draws]
-            found = [describe(net, image, self.plan.gains) for image in images]
+            found = [extract(net, image, self.plan.gains) for image in images]
             seen += [one.volumes() for one in found]
             scores.append(self._score(draws, images, found))
         return sum(scores) / len(scores), {"volumes": usual(seen)}
@@ -210,7 +210,9 @@ class Pairs(Task[Drawn, FeatureNet]):
             loss = loss + _LIKENESS * likeness_loss(f, m, u, weight)
         return loss
 
-    def _score(self, draws: list[Sample], images: list[Prepared], found: list[Described]) -> float:
+    def _score(
+        self, draws: list[Sample], images: list[Prepared], found: list[FeaturePyramid]
+    ) -> float:
         """Of the registration that a user would get, from here on."""
         (fixed, moving), still = draws, torch.eye(4, dtype=torch.float64)
         registration = deformable(RegisterRecipe(), (_MIND,), images[0])

@@ -19,12 +19,11 @@ from regcli.recipe import RegisterRecipe
 from regcli.registration.features.model import COARSEST_MM, FINEST_MM
 from regcli.train.card import card, environment
 from regcli.train.distributed import Team, joined
+from regcli.train.feature_training import FeatureTraining
 from regcli.train.finish import copy_state, ending
 from regcli.train.gradients import Learner
 from regcli.train.limits import check_limits
 from regcli.train.loop import BEST, LAST, LOG, Watch, train
-from regcli.train.of_features import OfFeatures
-from regcli.train.of_steps import OfSteps
 from regcli.train.picture import draw_losses
 from regcli.train.plan import MOST_VOXELS, TrainPlan
 from regcli.train.ranks import rank
@@ -32,6 +31,7 @@ from regcli.train.recipe import TrainRecipe
 from regcli.train.record import RECORD, alone_in, continued, read_record
 from regcli.train.sources import read_data
 from regcli.train.state import read_facts, write_text
+from regcli.train.step_training import StepTraining
 from regcli.train.study import Study
 from regcli.train.subjects import Subjects
 
@@ -229,7 +229,7 @@ def _check(job: TrainJob) -> None:
 
 
 def _study(plan: TrainPlan) -> Study:
-    return OfFeatures() if plan.model == "dio" else OfSteps()
+    return FeatureTraining() if plan.model == "dio" else StepTraining()
 
 
 def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:

@@ -9,12 +9,12 @@ from regcli.nets.update import StepNet
 from regcli.registration.equilibrium.force import march
 from regcli.train.learners import Steps
 from regcli.train.plan import TrainPlan
-from regcli.train.scenes import Scene, Scenes
 from regcli.train.task import Task
+from regcli.train.training_pairs import TrainingPair, TrainingPairs
 
 
 @dataclass(frozen=True, eq=False)
-class StepTask(Task[Scene, StepNet]):
+class StepTask(Task[TrainingPair, StepNet]):
     """Registration by steps.
 
     Attributes:
@@ -23,11 +23,11 @@ class StepTask(Task[Scene, StepNet]):
         recipe: The steps and their training.
     """
 
-    scenes: Scenes
+    scenes: TrainingPairs
     plan: TrainPlan
     recipe: Steps
 
-    def draw(self, generator: Generator, step: int) -> Scene:
+    def draw(self, generator: Generator, step: int) -> TrainingPair:
         """See Task."""
         return self.scenes.draw(generator)
 

@@ -41,7 +41,7 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class PairStyle:
     """What images that belong together share.
 
     Attributes:
@@ -57,11 +57,11 @@ class Look:
     offset: Tensor
 
 
-def look(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> Look:
+def look(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> PairStyle:
     """What images share with one of an anatomy, at random."""
     means = contrast(words, drawing, generator)
     kind = float(torch.rand((), generator=generator))
-    return Look(means, kind, of, somewhere(of, drawing, generator))
+    return PairStyle(means, kind, of, somewhere(of, drawing, generator))
 
 
 def somewhere(of: Anatomy, drawing: Drawing, generator: Generator) -> Tensor:
@@ -76,7 +76,7 @@ def draw(
     words: Vocabulary,
     drawing: Drawing,
     generator: Generator,
-    shared: Look | None = None,
+    shared: PairStyle | None = None,
 ) -> Sample:
     """One image of an anatomy, warped at random: painted, or its own, seen by another scanner.
 

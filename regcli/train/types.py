@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from regcli.evaluate.metrics import dice
 from regcli.image import Space
 from regcli.nets.base import Corner, FeatureNet
-from regcli.registration.features.extract import describe
+from regcli.registration.features.extract import extract
 from regcli.registration.features.trust import LEAST_ML
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.pyramid import Prepared
@@ -107,7 +107,7 @@ class Types(Task[Lesson, FeatureNet]):
             for kind, drawing in zip(scores, (clean, every), strict=True):
                 sample = _drawn(who, subjects, drawing, generator_of(0, VALIDATION + n))
                 image = Prepared(Space(plan.shape, mm), sample.image.to(plan.torch_device))
-                found = describe(net, image, plan.gains)
+                found = extract(net, image, plan.gains)
                 types = found.levels[-1][0].argmax(dim=0).cpu()
                 truth, types = subjects.words.common(sample.types[0, 0], types)
                 scores[kind].append(dice(truth, types))

@@ -17,8 +17,8 @@ from torch import Tensor
 from regcli.nets.update import StepNet
 from regcli.registration.equilibrium.force import march
 from regcli.train.learners import Unrolled
-from regcli.train.scenes import Scene
 from regcli.train.steptask import StepTask
+from regcli.train.training_pairs import TrainingPair
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Unrolling(StepTask):
 
     recipe: Unrolled
 
-    def losses(self, net: StepNet, sample: Scene, done: float) -> Iterator[Tensor]:
+    def losses(self, net: StepNet, sample: TrainingPair, done: float) -> Iterator[Tensor]:
         """See Task: one, of the steps on the finest level."""
         recipe = self.recipe
         levels = self.scenes.views(sample, recipe.levels, net.multiple)

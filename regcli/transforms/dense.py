@@ -24,7 +24,7 @@ class Compositional(Transform):
     Attributes:
         cap: Longest step, voxels.
         sigma: Smoothing of each step, voxels.
-        symmetric: Whether both images move instead and meet half-way, see MeetingForce.
+        symmetric: Whether both images move instead and meet half-way, see SymmetricForce.
     """
 
     cap: float = 0.7

@@ -12,7 +12,7 @@ from regcli.ops.jacobian import digital_determinants
 from regcli.recipe import RegisterRecipe
 from regcli.registration.checks import Masks
 from regcli.registration.pipeline import register
-from regcli.registration.priors import Given, carried
+from regcli.registration.priors import Priors, carried
 from regcli.registration.prompts import Prompts
 from regcli.warp import Warp
 
@@ -79,8 +79,8 @@ def test_what_is_known_of_the_moving_image_is_carried_along(space):
     mask = torch.ones_like(pair.moving.data)
     mask[:, :6] = 0
     prompts = Prompts((pair.fixed_labels, pair.moving_labels), (pair.points, pair.phi(pair.points)))
-    given = Given(Masks(moving=mask), prompts=prompts)
-    moved, known = carried(true_warp(pair), pair.fixed, pair.moving, given)
+    priors = Priors(Masks(moving=mask), prompts=prompts)
+    moved, known = carried(true_warp(pair), pair.fixed, pair.moving, priors)
     assert moved.space is space
     assert known.initial is None
     assert float((known.prompts.points[1] - pair.points).norm(dim=1).max()) < 0.05

@@ -14,7 +14,7 @@ from regcli.registration.normalize import prepare
 from regcli.registration.pipeline import register
 from regcli.registration.presets import is_symmetric
 from regcli.registration.prompts import Prompts
-from regcli.registration.symmetric import mean_affine, meeting
+from regcli.registration.symmetric import mean_affine, midpoint
 from regcli.registry import STATES
 from regcli.warp import Warp
 
@@ -74,7 +74,7 @@ def test_the_middle_does_not_tell_which_image_is_which(space):
     one, two = (prepare(i, None, torch.device("cpu")) for i in (pair.fixed, pair.moving))
     affine = torch.eye(4, dtype=torch.float64)
     affine[:3] += 0.05 * torch.tensor([[0, 1, -1, 80], [-1, 1, 1, 40], [1, -1, 0, -60]])
-    there, back = meeting(one, two, affine), meeting(two, one, torch.linalg.inv(affine))
+    there, back = midpoint(one, two, affine), midpoint(two, one, torch.linalg.inv(affine))
     assert there.space.agrees(back.space, 1e-6)
     torch.testing.assert_close(there.half @ there.half, affine)
     torch.testing.assert_close(there.fixed.data, back.moving.data, rtol=0, atol=1e-5)
@@ -90,7 +90,7 @@ def test_a_map_of_the_middle_is_brought_back_to_the_fixed_image(space):
     one, two = (prepare(i, None, torch.device("cpu")) for i in (pair.fixed, pair.moving))
     affine = torch.eye(4, dtype=torch.float64)
     affine[:3, :3] += 0.05 * torch.tensor([[0, 1, -1], [-1, 1, 1], [1, -1, 0]])
-    middle = meeting(one, two, affine)
+    middle = midpoint(one, two, affine)
     slope = 0.02 * torch.tensor([[1.0, 2, 0], [0, -1, 1], [2, 0, 1]]).double()  # mm per mm
     axes = (torch.arange(n, dtype=torch.float64) for n in middle.space.shape)
     z = middle.space.voxel_to_world(torch.cartesian_prod(*axes))

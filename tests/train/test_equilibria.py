@@ -14,9 +14,9 @@ from regcli.train.equilibria import Equilibria
 from regcli.train.learners import Equilibrium, Unrolled
 from regcli.train.losses import fold_loss, map_loss
 from regcli.train.plan import TrainPlan
-from regcli.train.scenes import Scenes
 from regcli.train.subjects import Subjects
 from regcli.train.synth import generator_of
+from regcli.train.training_pairs import TrainingPairs
 from regcli.train.unrolled import Unrolling
 from regcli.train.vocabulary import vocabulary
 
@@ -27,7 +27,7 @@ SMALL = Equilibrium(levels=1, steps=4, states=1, folds=0.0)
 
 def scenes(plan=PLAN, count=4):
     people = [subject(WORDS, size=11.0 + n) for n in range(count)]
-    return Scenes(Subjects(WORDS, people[:2], people[2:], pairs=((0, 1),)), plan)
+    return TrainingPairs(Subjects(WORDS, people[:2], people[2:], pairs=((0, 1),)), plan)
 
 
 def task(recipe=SMALL, plan=PLAN):
@@ -196,6 +196,6 @@ def test_without_labels_the_score_is_less_the_loss():
     scene = todo.scenes.validation[0]
     (view,) = todo.scenes.views(scene, 1, 16)
     blank = vocabulary([])
-    alone = Scenes(replace(todo.scenes.subjects, words=blank), PLAN)
+    alone = TrainingPairs(replace(todo.scenes.subjects, words=blank), PLAN)
     found = alone.score(scene, view.start, view, 0.1)
     assert found == -float(map_loss(view.fixed, view.moving, view.start, view.shown, 0.1))

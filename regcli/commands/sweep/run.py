@@ -22,7 +22,7 @@ from regcli.machine import choose_device
 from regcli.recipe import RegisterRecipe
 from regcli.registration.checks import check_pair
 from regcli.registration.model_choice import resolve_method
-from regcli.registration.priors import Given
+from regcli.registration.priors import Priors
 
 FILES = {"csv": "sweep.csv", "png": "sweep.png", "json": "sweep.json"}
 _UNSAFE = re.compile(r"[^\w.=+-]")  # in the name of a folder
@@ -209,8 +209,8 @@ def _check(job: Job, inputs: Inputs, results: int) -> None:
     fixed, moving, recipe = inputs.fixed.image, inputs.moving.image, job.recipe
     check_pair(fixed, moving, inputs.masks, recipe.init)
     rigidity = None if inputs.rigidity is None else inputs.rigidity.image.data
-    given = Given(prompts=inputs.prompts(recipe), rigidity=rigidity)
-    resolve_method(recipe, given, fixed.space, choose_device(recipe.device))
+    priors = Priors(prompts=inputs.prompts(recipe), rigidity=rigidity)
+    resolve_method(recipe, priors, fixed.space, choose_device(recipe.device))
     check_room(job, inputs, results)
 
 

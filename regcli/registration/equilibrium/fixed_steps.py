@@ -11,7 +11,7 @@ from torch import Tensor
 from regcli.errors import WeightsError
 from regcli.image import Box, Space
 from regcli.registration.equilibrium.force import View, advance, rms
-from regcli.registration.equilibrium.model import Iterative
+from regcli.registration.equilibrium.model import StepModel
 from regcli.registration.equilibrium.solve import (
     STEPS,
     extended_displacement,
@@ -33,7 +33,7 @@ class FixedSteps:
         steps: On each level; 0 for as many as in training.
     """
 
-    network: Iterative
+    network: StepModel
     folds: bool
     steps: int = 0
 
@@ -77,7 +77,7 @@ class FixedStepsLevel(LevelProblem):
 
     space: Space
     view: View
-    network: Iterative
+    network: StepModel
     number: int
     steps: int
 

@@ -1,4 +1,4 @@
-"""Iterative: a trained network of steps and what must be known to iterate it."""
+"""StepModel: a trained network of steps and what must be known to iterate it."""
 
 import functools
 import math
@@ -15,7 +15,7 @@ MOST_LEVELS, MOST_STEPS = 6, 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Iterative:
+class StepModel:
     """A network of steps with its weights.
 
     Attributes:
@@ -39,7 +39,7 @@ class Iterative:
     sigma: float
 
 
-def load(spec: str) -> Iterative:
+def load(spec: str) -> StepModel:
     """The network that `--weights` means.
 
     Args:
@@ -62,11 +62,11 @@ def are_steps(spec: str) -> bool:
 
 # Of a batch each worker makes its network once; a file that has changed has another hash.
 @functools.lru_cache(maxsize=1)
-def _loaded(file: files.WeightsFile) -> Iterative:
+def _loaded(file: files.WeightsFile) -> StepModel:
     return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
 
 
-def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> Iterative:
+def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> StepModel:
     """A network of steps as a file of weights describes it.
 
     Args:
@@ -94,7 +94,7 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     if not (fits and 0 < levels <= MOST_LEVELS and 0 < steps <= MOST_STEPS):
         raise damaged(name)
     fill(net, values, name)
-    return Iterative(name, sha256, kind, net.eval(), spacing_mm, levels, steps, sigma)
+    return StepModel(name, sha256, kind, net.eval(), spacing_mm, levels, steps, sigma)
 
 
 def step_network(spec: str) -> StepNet:

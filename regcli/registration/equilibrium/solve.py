@@ -20,13 +20,13 @@ from regcli.registration.equilibrium.force import (
     transferred,
     views,
 )
-from regcli.registration.equilibrium.model import Iterative
+from regcli.registration.equilibrium.model import StepModel
 from regcli.registration.equilibrium.proximal import Proximal
 from regcli.registration.equilibrium.states import State, Velocity
 from regcli.registration.levels import LevelProblem, Trace, Watch, solve_levels
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.pyramid import Prepared
-from regcli.registration.symmetric import MeetingSteps
+from regcli.registration.symmetric import SymmetricSteps
 from regcli.solve.base import Solution
 from regcli.solve.fixedpoint import FixedPointSolver, Map, Rules, find, spectral_radius
 from regcli.transforms.unfold import unfolded
@@ -70,7 +70,7 @@ class EquilibriumRegistration:
         seed: Of the random displacement that a diagnosis starts from.
     """
 
-    network: Iterative
+    network: StepModel
     state: State
     solver: FixedPointSolver
     asked: Proximal
@@ -171,7 +171,7 @@ class EquilibriumRegistration:
     def _map(self, view: View, affine: Tensor) -> Map:
         sight = self.network.net, view, self.network.sigma, self.asked.smoothness
         if isinstance(self.state, Velocity) and self.state.symmetric:
-            return MeetingSteps(*sight).onward
+            return SymmetricSteps(*sight).onward
         force = LearnedForce(*sight)
         onward = self.asked.after(force.onward, view, affine)
         return lambda y: self.state.onward(y, onward, view.space)
@@ -216,7 +216,7 @@ def level_start(view: View, coarser: tuple[Tensor, Space] | None) -> Tensor:
 
 
 def network_views(
-    network: Iterative, fixed: Prepared, moving: Prepared, affine: Tensor
+    network: StepModel, fixed: Prepared, moving: Prepared, affine: Tensor
 ) -> list[View]:
     """A pair on the grids of a network's levels, coarse to fine; see `views`."""
     steps = spacings(network.spacing_mm, network.levels)

@@ -14,14 +14,14 @@ from regcli.registration.aligned import AlignedPair
 from regcli.registration.contrast import measure
 from regcli.registration.equilibrium.fixed_steps import FixedSteps
 from regcli.registration.equilibrium.force import transferred
-from regcli.registration.equilibrium.model import Iterative, load
+from regcli.registration.equilibrium.model import StepModel, load
 from regcli.registration.equilibrium.proximal import NOTHING, Proximal
 from regcli.registration.equilibrium.solve import EquilibriumRegistration
 from regcli.registration.equilibrium.states import Composed, State, Velocity
 from regcli.registration.force import GaussNewtonForce
 from regcli.registration.levels import Trace, Watch
 from regcli.registration.method import Method, StageResult
-from regcli.registration.priors import Given
+from regcli.registration.priors import Priors
 from regcli.registration.stages import CROSS, SAME, free_axes
 from regcli.registry import FIXED_POINTS, REGULARIZERS, STATES, build
 from regcli.solve.fixedpoint import FixedPointSolver
@@ -34,7 +34,7 @@ _OF_FIXED_STEPS = ("diffeo", "freeform")  # whether folds are smoothed away is a
 
 
 def equilibrium_method(
-    recipe: RegisterRecipe, given: Given, space: Space, device: torch.device
+    recipe: RegisterRecipe, priors: Priors, space: Space, device: torch.device
 ) -> Method:
     """The method of --model deq; see Method.
 
@@ -43,7 +43,7 @@ def equilibrium_method(
         InputError: If the images are not 3-D, or no axis is left to deform along.
         RecipeError: If weights, solver and transform do not suit each other.
     """
-    return LearnedSteps(steps(recipe, space, asked(recipe, given, space, device)), recipe.diagnose)
+    return LearnedSteps(steps(recipe, space, asked(recipe, priors, space, device)), recipe.diagnose)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ class LearnedSteps(Method):
 
 
 def asked(
-    recipe: RegisterRecipe, given: Given, space: Space, device: torch.device | str = "cpu"
+    recipe: RegisterRecipe, priors: Priors, space: Space, device: torch.device | str = "cpu"
 ) -> Proximal:
     """What a recipe, and what is given, ask of learned steps.
 
@@ -109,7 +109,7 @@ def asked(
 
     Args:
         recipe: Regularizers, their strength, and free axes.
-        given: Prompts, and a factor of the regularization.
+        priors: Prompts, and a factor of the regularization.
         space: Of the fixed image.
         device: Where to compute.
 
@@ -117,13 +117,13 @@ def asked(
         InputError: If no axis is left to deform along.
     """
     regularizers = [build(REGULARIZERS, spec) for spec in recipe.regularizers]
-    rigidity = given.rigidity_on(space, device)
+    rigidity = priors.rigidity_on(space, device)
     own = [r for r in regularizers if isinstance(r, Diffusion) and rigidity is None]
     others = tuple(r for r in regularizers if r not in own)
     axes = free_axes(recipe, space)
     force = GaussNewtonForce((), others, 1.0, recipe.smoothness, rigidity, axes)
     factor = recipe.smoothness * sum(r.weight for r in own) / Diffusion().weight
-    return Proximal(force, factor, given.prompts)
+    return Proximal(force, factor, priors.prompts)
 
 
 def steps(
@@ -203,7 +203,7 @@ def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
     return state, solver
 
 
-def _steps_in_words(network: Iterative, traces: list[Trace]) -> str:
+def _steps_in_words(network: StepModel, traces: list[Trace]) -> str:
     """What a network of steps did on the last level that it came to."""
     last, level = traces[-1].solution, traces[-1].level
     if network.kind != "deq":

@@ -72,7 +72,7 @@ class Velocity(State):
     Attributes:
         squarings: Of exp.
         sigma: Of the smoothing of each step, voxels: without it, fine detail of v would fold.
-        symmetric: Whether both images move instead and meet half-way, see MeetingSteps.
+        symmetric: Whether both images move instead and meet half-way, see SymmetricSteps.
     """
 
     squarings: int = 7
@@ -117,7 +117,7 @@ class Composed(State):
 
 
 @dataclass(frozen=True)
-class Shot(State):
+class GeodesicState(State):
     """geodesic: y is the momentum at the start of a geodesic, and steps are added to it.
 
     It is smoothed where the path would fold: without that, two of six T1 pairs at 2 mm diverged.

@@ -8,8 +8,8 @@ from regcli.image import Space
 from regcli.io import weights as files
 from regcli.recipe import RegisterRecipe
 from regcli.registration.aligned import AlignedPair
-from regcli.registration.features.extract import Described, describe_pair
-from regcli.registration.features.model import Learned, load
+from regcli.registration.features.extract import FeaturePyramid, extract_pair
+from regcli.registration.features.model import FeatureModel, load
 from regcli.registration.features.trust import Trust
 
 
@@ -23,7 +23,7 @@ class Candidates:
         notes: Why there are none, where nobody asked for that.
     """
 
-    networks: tuple[Learned, ...]
+    networks: tuple[FeatureModel, ...]
     insisted: bool = False
     notes: tuple[str, ...] = ()
 
@@ -65,13 +65,13 @@ class Seen:
         notes: The decision, in words.
     """
 
-    network: Learned | None = None
-    pair: tuple[Described, Described] | None = None
+    network: FeatureModel | None = None
+    pair: tuple[FeaturePyramid, FeaturePyramid] | None = None
     trust: Trust | None = None
     notes: tuple[str, ...] = ()
 
 
-def features(networks: Sequence[Learned], pair: AlignedPair, *, insisted: bool) -> Seen:
+def features(networks: Sequence[FeatureModel], pair: AlignedPair, *, insisted: bool) -> Seen:
     """Extract features by the first network that suits both images.
 
     Args:
@@ -89,7 +89,7 @@ def features(networks: Sequence[Learned], pair: AlignedPair, *, insisted: bool) 
         last = insisted and network is networks[-1]
         network.net.to(pair.inner.data.device)
         try:
-            found = describe_pair(network, pair.inner, pair.moving, pair.affine)
+            found = extract_pair(network, pair.inner, pair.moving, pair.affine)
         except WeightsError as error:
             says = f"the weights {network.name} say something that is no number of these images"
             if last:

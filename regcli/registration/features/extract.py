@@ -12,7 +12,7 @@ from regcli.errors import WeightsError
 from regcli.image import Space
 from regcli.nets.base import FeatureNet, fitting
 from regcli.ops.sample import resize, sample
-from regcli.registration.features.model import Learned
+from regcli.registration.features.model import FeatureModel
 from regcli.registration.features.trust import Volumes
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.pyramid import ROUNDING, Prepared
@@ -23,7 +23,7 @@ _PLANES = 8  # of a resampled level at a time: its floats take four times the me
 
 
 @dataclass(frozen=True, eq=False)
-class Described:
+class FeaturePyramid:
     """What a network says of an image.
 
     Attributes:
@@ -72,7 +72,7 @@ class Described:
         """Weight in the energy of what `on` gives for the same grid."""
         return self.gains[self._nearest(space)]
 
-    def without(self, channels: tuple[int, ...]) -> "Described":
+    def without(self, channels: tuple[int, ...]) -> "FeaturePyramid":
         """The same, some channels left out.
 
         Args:
@@ -130,9 +130,9 @@ def working_grid(space: Space, spacing_mm: float, multiple: int) -> Space:
     return Space((shape[0], shape[1], shape[2]), space.affine @ index)
 
 
-def describe_pair(
-    learned: Learned, fixed: Prepared, moving: Prepared, affine: Tensor
-) -> tuple[Described, Described]:
+def extract_pair(
+    learned: FeatureModel, fixed: Prepared, moving: Prepared, affine: Tensor
+) -> tuple[FeaturePyramid, FeaturePyramid]:
     """What a network says of two images, each seen alone on the same isotropic grid.
 
     Args:
@@ -147,13 +147,13 @@ def describe_pair(
     grid = working_grid(fixed.space, learned.spacing_mm, learned.net.multiple)
     still = torch.eye(4, dtype=torch.float64)
     one, other = (
-        describe(learned.net, image.onto(grid, matrix), learned.gains)
+        extract(learned.net, image.onto(grid, matrix), learned.gains)
         for image, matrix in ((fixed, still), (moving, affine))
     )
     return one, other
 
 
-def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Described:
+def extract(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> FeaturePyramid:
     """Probabilities of a network at every level.
 
     Args:
@@ -180,7 +180,7 @@ def describe(net: FeatureNet, image: Prepared, gains: tuple[float, ...]) -> Desc
         i, j, k = level.shape[2:]
         spaces.append(image.space.resize((i, j, k)))
     i, j, k = levels[_MIDDLE].shape[2:]
-    return Described(spaces, levels, gains, _rim(resize(image.weights, (i, j, k))))
+    return FeaturePyramid(spaces, levels, gains, _rim(resize(image.weights, (i, j, k))))
 
 
 def _rim(weight: Tensor) -> Tensor:

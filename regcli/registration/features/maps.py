@@ -22,8 +22,8 @@ from regcli.ops.memory import release
 from regcli.recipe import RegisterRecipe
 from regcli.registration.equilibrium.model import are_steps
 from regcli.registration.features.channels import Channel, channels
-from regcli.registration.features.extract import describe, working_grid
-from regcli.registration.features.model import Learned, load
+from regcli.registration.features.extract import extract, working_grid
+from regcli.registration.features.model import FeatureModel, load
 from regcli.registration.multiresolution import region
 from regcli.registration.normalize import FOREGROUND, prepare, robust_range
 from regcli.registration.pyramid import Prepared
@@ -171,7 +171,7 @@ def level_name(spacing_mm: float) -> str:
     return f"{spacing_mm:.4g}mm"
 
 
-def feature_weights(spec: str) -> Learned:
+def feature_weights(spec: str) -> FeatureModel:
     """The network of features that `--weights` means.
 
     Raises:
@@ -213,7 +213,7 @@ def _shares(ranks: Tensor) -> list[float]:
 
 
 def _maps(
-    learned: Learned,
+    learned: FeatureModel,
     ready: Prepared,
     facts: dict[str, Any],
     progress: Callable[[str, float], None],
@@ -221,7 +221,7 @@ def _maps(
     eye = torch.eye(4, dtype=torch.float64)
     grid = working_grid(ready.space, learned.spacing_mm, learned.net.multiple)
     progress("features", 0.0)
-    described = describe(learned.net.to(ready.data.device), ready.onto(grid, eye), learned.gains)
+    described = extract(learned.net.to(ready.data.device), ready.onto(grid, eye), learned.gains)
     progress("features", 1.0)
     volumes = described.volumes()
     seen = [

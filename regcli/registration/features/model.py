@@ -1,4 +1,4 @@
-"""Learned: a trained network and what must be known to use it."""
+"""FeatureModel: a trained network and what must be known to use it."""
 
 import functools
 import math
@@ -22,7 +22,7 @@ _VOLUMES = ("means", "deviations")
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class FeatureModel:
     """A feature network with its weights.
 
     Attributes:
@@ -47,7 +47,7 @@ class Learned:
     muted: tuple[int, ...] = ()
 
 
-def load(spec: str) -> Learned:
+def load(spec: str) -> FeatureModel:
     """The network that `--weights` means.
 
     Args:
@@ -61,11 +61,11 @@ def load(spec: str) -> Learned:
 
 # Of a batch each worker makes its network once; a file that has changed has another hash.
 @functools.lru_cache(maxsize=len(files.DEFAULTS))
-def _loaded(file: files.WeightsFile) -> Learned:
+def _loaded(file: files.WeightsFile) -> FeatureModel:
     return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
 
 
-def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> Learned:
+def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, Any]) -> FeatureModel:
     """A network as a file of weights describes it.
 
     Args:
@@ -104,7 +104,7 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     if not fits or types != {net.channels - 1} or not all(map(math.isfinite, numbers)):
         raise damaged(name)
     fill(net, values, name)
-    return Learned(name, sha256, net.eval(), spacing_mm, gains, usual, smoothness, muted)
+    return FeatureModel(name, sha256, net.eval(), spacing_mm, gains, usual, smoothness, muted)
 
 
 def network(spec: str, channels: int) -> FeatureNet:

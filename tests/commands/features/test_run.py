@@ -18,7 +18,7 @@ from regcli.image import Image
 from regcli.io.images import write_image
 from regcli.nets.base import FeatureNet, every_other
 from regcli.registration.features import maps as featuremaps
-from regcli.registration.features.model import Learned
+from regcli.registration.features.model import FeatureModel
 from regcli.registration.features.trust import Volumes
 
 LEVELS = ("16mm", "8mm", "4mm")
@@ -56,7 +56,7 @@ def job(weights, tmp_path):
 def bright(monkeypatch):
     """Have any weights be those of `Brightness`."""
     usual = Volumes((0.0, 0.0), (99.0, 99.0))
-    learned = Learned("bright", "0" * 64, Brightness().eval(), 4.0, (1.0, 1.0, 1.0), usual)
+    learned = FeatureModel("bright", "0" * 64, Brightness().eval(), 4.0, (1.0, 1.0, 1.0), usual)
     monkeypatch.setattr(featuremaps, "load", lambda spec: learned)
 
 

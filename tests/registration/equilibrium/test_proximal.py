@@ -18,7 +18,7 @@ from regcli.recipe import RegisterRecipe
 from regcli.registration.equilibrium.force import View
 from regcli.registration.equilibrium.stage import asked
 from regcli.registration.pipeline import register
-from regcli.registration.priors import Given
+from regcli.registration.priors import Priors
 from regcli.registration.prompts import Prompts
 from regcli.registry import STATES
 
@@ -78,8 +78,8 @@ def test_named_labels_meet_and_the_others_do_not_suffer(steps, transform):
 
     prompts = Prompts(labels=(only(pair.fixed_labels), only(pair.moving_labels)))
     recipe, found = replace(steps, transform=transform, iterations=(24,)), []
-    for given in (None, prompts):
-        result = register(pair.fixed, pair.moving, recipe, prompts=given)
+    for priors in (None, prompts):
+        result = register(pair.fixed, pair.moving, recipe, prompts=priors)
         moved = result.warp.apply(pair.moving_labels, GRID, "label").data[0]
         found.append(dice(pair.fixed_labels.data[0], moved))
     before, after = found
@@ -159,8 +159,8 @@ def test_the_step_of_a_regularizer_is_the_filter_that_it_should_be():
     space = Space((64, 16, 16), EYE)
     wave = 0.1 * torch.cos(2 * math.pi * (torch.arange(64) + 0.5) / 32)  # even at both ends
     u = wave.view(1, 1, -1, 1, 1).expand(1, 3, *space.shape).contiguous()
-    given = Given(rigidity=torch.ones(1, *space.shape))
-    heeds = asked(RegisterRecipe(model="deq"), given, space)
+    priors = Priors(rigidity=torch.ones(1, *space.shape))
+    heeds = asked(RegisterRecipe(model="deq"), priors, space)
     image = torch.zeros(1, 1, *space.shape)
     out = heeds.after(lambda u: u, View(space, image, image), EYE)(u)
     left = 0.5 / (0.5 + Diffusion().weight * (2 - 2 * math.cos(2 * math.pi / 32)))

@@ -11,7 +11,7 @@ from regcli.evaluate.metrics import dice
 from regcli.image import Image, Space
 from regcli.nets.base import FeatureNet, every_other
 from regcli.ops.match import Moved
-from regcli.registration.features.extract import Described, describe, working_grid
+from regcli.registration.features.extract import FeaturePyramid, extract, working_grid
 from regcli.registration.force import GaussNewtonForce
 from regcli.registration.levels import Watch
 from regcli.registration.multiresolution import Level, Registration
@@ -53,7 +53,7 @@ def ramp(space):
 
 def test_channels_that_are_left_out_leave_the_others_as_they_are(space):
     image = prepare(Image(ramp(space)[0].float(), space), None, torch.device("cpu"))
-    found = describe(Brightness(), image, GAINS)
+    found = extract(Brightness(), image, GAINS)
     assert found.without(()) is found
     left = found.without((0,))
     assert left.gains == found.gains
@@ -83,7 +83,7 @@ def test_the_working_grid_of_a_slice_is_a_slice():
 def test_levels_lie_where_the_network_says(space):
     grid = working_grid(space, 2.0, 4)
     image = phantoms.pair(grid).fixed
-    described = describe(Brightness(), prepare(image, None, torch.device("cpu")), GAINS)
+    described = extract(Brightness(), prepare(image, None, torch.device("cpu")), GAINS)
     assert [level.dtype for level in described.levels] == [torch.uint8] * 3
     for s, level in zip(described.spaces, described.levels, strict=True):
         assert s.shape == tuple(level.shape[2:])
@@ -96,7 +96,7 @@ def test_features_on_another_grid_are_those_of_the_same_place(space):
     wide = working_grid(space, 3.0, 4)
     levels = [wide.resize((wide.shape[0], wide.shape[1], wide.shape[2]))]
     values = ramp(wide).round().clamp(0, 255).to(torch.uint8)
-    described = Described(levels, [values], (1.0,), NO_RIM)
+    described = FeaturePyramid(levels, [values], (1.0,), NO_RIM)
     found = described.on(space)[0, 0].to(torch.float64)
     wanted = ramp(space)[0, 0]
     kept = (wanted > 3) & (wanted < 252)
@@ -105,7 +105,7 @@ def test_features_on_another_grid_are_those_of_the_same_place(space):
 
 def test_features_are_taken_from_the_level_with_the_most_similar_voxels(space):
     grid = working_grid(space, 2.0, 4)
-    described = describe(
+    described = extract(
         Brightness(), prepare(phantoms.pair(grid).fixed, None, torch.device("cpu")), GAINS
     )
     for own, level in zip(described.spaces, described.levels, strict=True):
@@ -116,11 +116,11 @@ def test_the_edge_of_what_an_image_covers_is_a_voxel_thick():
     grid = working_grid(Space((33, 25, 41), torch.eye(4, dtype=torch.float64)), 1.0, 4)
     # where all is black, both types are as likely everywhere: shares are those of voxels
     image = Prepared(grid, torch.zeros(1, 1, *grid.shape))
-    whole = describe(Brightness(), image, GAINS).at_edge()
+    whole = extract(Brightness(), image, GAINS).at_edge()
     assert whole == pytest.approx([1 - 15 * 11 * 19 / (17 * 13 * 21)])
     covered = torch.zeros_like(image.data)
     covered[..., 4:30, 4:20, 4:36] = 1  # 2 to 14, 2 to 9, 2 to 17 of the middle level
-    part = describe(Brightness(), Prepared(grid, image.data, covered), GAINS)
+    part = extract(Brightness(), Prepared(grid, image.data, covered), GAINS)
     edge = 13 * 8 * 16 - 11 * 6 * 14
     assert part.at_edge() == pytest.approx([edge / (17 * 13 * 21)])
 
@@ -131,7 +131,7 @@ def test_a_network_that_says_no_numbers_is_refused(value):
     image = prepare(Image(ramp(space)[0], space), None, torch.device("cpu"))
     image.data[0, 0, 4, 4, 4] = value
     with pytest.raises(WeightsError, match="no number"):
-        describe(Brightness(), image, GAINS)
+        extract(Brightness(), image, GAINS)
 
 
 def test_certain_and_different_costs_the_weight():
@@ -153,7 +153,7 @@ def test_features_alone_bring_a_pair_together(space, transform):
     for labels in (pair.fixed_labels.canonical(), pair.moving_labels.canonical()):
         probabilities = (labels.data[:, None] == codes.view(1, -1, 1, 1, 1)) * ONE
         levels = [probabilities.to(torch.uint8)]
-        features.append(Described([labels.space], levels, (1.0,), NO_RIM))
+        features.append(FeaturePyramid([labels.space], levels, (1.0,), NO_RIM))
     force = GaussNewtonForce((), (Diffusion(),))
     levels = (Level(min(space.spacing), Relaxation(20, 1e-4)),)
     registration = Registration(transform, build(TRANSFORMS, transform), force, levels)

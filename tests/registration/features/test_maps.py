@@ -10,7 +10,7 @@ import regcli
 from regcli.energy.features import ONE
 from regcli.errors import InputError, WeightsError
 from regcli.image import Image, Space
-from regcli.registration.features.extract import describe_pair
+from regcli.registration.features.extract import extract_pair
 from regcli.registration.features.maps import features
 from regcli.registration.features.model import load
 from regcli.registration.normalize import prepare
@@ -37,7 +37,7 @@ def test_features_are_those_that_a_registration_compares(head, weights, maps):
     # a head that fills its grid: nothing is cropped
     ready = prepare(head, None, torch.device("cpu"))
     with torch.no_grad():
-        described, _ = describe_pair(load(weights), ready, ready, EYE)
+        described, _ = extract_pair(load(weights), ready, ready, EYE)
     for level, space, data in zip(maps.levels, described.spaces, described.levels, strict=True):
         assert level.space.agrees(space)
         assert torch.equal(level.features, data[0])

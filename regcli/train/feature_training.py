@@ -1,4 +1,4 @@
-"""OfFeatures: the training of a feature network (dio), on label maps and through registrations."""
+"""FeatureTraining: a feature network (dio) learns from label maps and through registrations."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ _DENSE = ("diffeo", "freeform")
 _CHANNELS = 16  # of features that no labels name
 
 
-class OfFeatures(Study):
+class FeatureTraining(Study):
     """See the module."""
 
     def check(self, plan: TrainPlan) -> None:

@@ -1,4 +1,4 @@
-"""Scenes: pairs as a network of displacements learns from them: two people, one kind of scan."""
+"""TrainingPairs: what a network of displacements learns from: two people, one kind of scan."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from regcli.train.learners import Steps
 from regcli.train.losses import fold_loss, map_loss, overlap_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
-from regcli.train.synth import Look, Sample, draw, generator_of, look
+from regcli.train.synth import PairStyle, Sample, draw, generator_of, look
 
 _VALIDATION = 1 << 20  # steps from here on draw what is validated: no training step sees it
 _COARSEST_MM, _NOISE = 4.0, 0.03  # what maps learn in noise is to blur it
@@ -26,7 +26,7 @@ _ELASTIC_MM = (1.2, 0.8, 0.4)  # besides what tells two people apart
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class TrainingPair:
     """A pair of the same contrast.
 
     Attributes:
@@ -41,7 +41,7 @@ class Scene:
 
 
 @dataclass(frozen=True, eq=False)
-class Scenes:
+class TrainingPairs:
     """Where scenes come from and how they are judged.
 
     Attributes:
@@ -52,12 +52,12 @@ class Scenes:
     subjects: Subjects
     plan: TrainPlan
 
-    def draw(self, generator: Generator) -> Scene:
+    def draw(self, generator: Generator) -> TrainingPair:
         """To learn from; on any thread."""
         return self._scene(self.subjects.some_pair(generator), generator, self.plan)
 
     @cached_property
-    def validation(self) -> list[Scene]:
+    def validation(self) -> list[TrainingPair]:
         """Always the same, of whole anatomies whatever is trained on."""
         people, plan = self.subjects.validation, self.plan.holding(self.subjects.whole_mm)
         return [
@@ -65,14 +65,14 @@ class Scenes:
             for n, (f, m) in enumerate(self.subjects.pairs)
         ]
 
-    def views(self, scene: Scene, levels: int, multiple: int) -> list[View]:
+    def views(self, scene: TrainingPair, levels: int, multiple: int) -> list[View]:
         """A scene on the grids of a network, coarse to fine."""
         fixed, moving = (self._prepared(one) for one in (scene.fixed, scene.moving))
         still = torch.eye(4, dtype=torch.float64)
         steps = spacings(self.plan.spacing_mm, levels)
         return views(fixed, moving, still, spacings_mm=steps, multiple=multiple)
 
-    def misfit(self, scene: Scene, view: View, recipe: Steps) -> Callable[[Tensor], Tensor]:
+    def misfit(self, scene: TrainingPair, view: View, recipe: Steps) -> Callable[[Tensor], Tensor]:
         """What is wrong with a displacement on a view's grid, as a function of it: ().
 
         Args:
@@ -93,7 +93,7 @@ class Scenes:
 
         return judged
 
-    def score(self, scene: Scene, u: Tensor, view: View, smoothness: float) -> float:
+    def score(self, scene: TrainingPair, u: Tensor, view: View, smoothness: float) -> float:
         """Of a displacement on a view's grid: mean Dice of the types, or less the loss."""
         if self.subjects.words.count == 1:
             return -float(map_loss(view.fixed, view.moving, u, view.shown, smoothness))
@@ -104,7 +104,7 @@ class Scenes:
         overlap = dice(truth[0, 0], moved[0, 0])
         return sum(overlap.values()) / max(len(overlap), 1)
 
-    def _some_types(self, scene: Scene, view: View) -> tuple[Tensor, Tensor]:
+    def _some_types(self, scene: TrainingPair, view: View) -> tuple[Tensor, Tensor]:
         """(1, 1, I, J, K) int64 each, on the view's grid; all other types count as background."""
         there = torch.cat([scene.fixed.types.unique(), scene.moving.types.unique()]).unique()
         there, generator = there[there > 0], torch.Generator().manual_seed(scene.seed)
@@ -125,7 +125,7 @@ class Scenes:
 
     def _scene(
         self, people: tuple[Anatomy, Anatomy], generator: Generator, plan: TrainPlan
-    ) -> Scene:
+    ) -> TrainingPair:
         words = self.subjects.words
         drawing = replace(
             plan.drawing,
@@ -140,9 +140,9 @@ class Scenes:
         )
         shared = look(people[0], words, drawing, generator)
         fixed, moving = (self._one(who, drawing, shared, generator) for who in people)
-        return Scene(fixed, moving, int(torch.randint(1 << 31, (), generator=generator)))
+        return TrainingPair(fixed, moving, int(torch.randint(1 << 31, (), generator=generator)))
 
-    def _one(self, of: Anatomy, drawing, shared: Look, generator: Generator) -> Sample:
+    def _one(self, of: Anatomy, drawing, shared: PairStyle, generator: Generator) -> Sample:
         return draw(of, self.subjects.words, drawing, generator, shared)
 
     def _prepared(self, sample: Sample) -> Prepared:

@@ -1,4 +1,4 @@
-"""OfSteps: the training of a network of steps: DEQReg's, and the unrolled ones beside it."""
+"""StepTraining: the training of a network of steps: DEQReg's, and the unrolled ones beside it."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,14 +20,14 @@ from regcli.solve.adjoint import IFT, JacobianFree, Phantom
 from regcli.train.equilibria import Equilibria
 from regcli.train.learners import Equilibrium, Steps, Unrolled
 from regcli.train.plan import TrainPlan
-from regcli.train.scenes import Scenes
 from regcli.train.study import Study, check_pairs
 from regcli.train.subjects import Subjects
 from regcli.train.task import Task
+from regcli.train.training_pairs import TrainingPairs
 from regcli.train.unrolled import Unrolling
 
 
-class OfSteps(Study):
+class StepTraining(Study):
     """See the module."""
 
     def check(self, plan: TrainPlan) -> None:
@@ -92,7 +92,7 @@ class OfSteps(Study):
             [replace(one, points=None) for one in people]
             for people in (subjects.training, subjects.validation)
         )
-        scenes = Scenes(replace(subjects, training=training, validation=validation), plan)
+        scenes = TrainingPairs(replace(subjects, training=training, validation=validation), plan)
         if isinstance(recipe, Equilibrium):
             return [Equilibria(scenes, plan, recipe)]
         return [Unrolling(scenes, plan, recipe)]
