@@ -47,8 +47,8 @@ SHOWN = {
     },
     "evaluate": {
         "--transform": "cli/evaluate a_result_folder_scores_as_its_report_says",
-        "--fixed-labels": "commands/evaluate numbers_by_hand",
-        "--moved-labels": "commands/evaluate numbers_by_hand",
+        "--fixed-labels": "commands/evaluate/run numbers_by_hand",
+        "--moved-labels": "commands/evaluate/run numbers_by_hand",
         "--moving-labels": "cli/evaluate a_result_folder_scores_as_its_report_says",
         "--points": "cli/evaluate points_are_given_together_or_one_by_one",
         "--fixed-points": "cli/evaluate points_are_given_together_or_one_by_one",
@@ -58,7 +58,7 @@ SHOWN = {
         "--l2r": "cli/evaluate_task a_task_gives_the_numbers_of_its_definitions",
         "--data": "cli/evaluate_task data_and_fields_may_lie_anywhere",
         "--labels": "cli/evaluate the_table_is_the_result_where_nothing_else_is_asked_for",
-        "--points-space": "commands/evaluate points_of_every_space_have_the_same_error",
+        "--points-space": "commands/evaluate/run points_of_every_space_have_the_same_error",
         "--mask": "cli/evaluate folds_are_those_of_jacobian",
         "--fail-on": "cli/evaluate a_gate_ends_it_after_all_is_written",
         "--out": "cli/evaluate a_result_folder_scores_as_its_report_says",
@@ -242,7 +242,7 @@ def test_the_tables_name_every_option_of_every_command():
 )
 def test_what_the_tables_refer_to_is_there(place):
     file, name = place.split()
-    folder, subject = file.split("/")
+    folder, _, subject = file.rpartition("/")
     path = Path(__file__).parents[1] / folder / f"test_{subject}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert f"test_{name}" in {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
