@@ -1,10 +1,10 @@
 """Pictures of 256 colours as PNG data URIs."""
 
 import base64
-import struct
-import zlib
+import io
 
 import numpy as np
+import PIL.Image
 
 GREYS = 192  # of a palette's 256 colours, from black to white; the others mark things
 
@@ -15,21 +15,12 @@ def data_uri(picture: np.ndarray, palette: np.ndarray) -> str:
     Args:
         picture: (H, W) uint8, numbers of colours, the top row first.
         palette: (N, 3) uint8, N <= 256.
-
-    Source: PNG, W3C recommendation of 2003; colour type 3, one byte per pixel.
     """
-    height, width = picture.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    rows = np.zeros((height, width + 1), np.uint8)  # the first byte of a row: not filtered
-    rows[:, 1:] = picture
-    parts = (
-        (b"IHDR", header),
-        (b"PLTE", palette.astype(np.uint8).tobytes()),
-        (b"IDAT", zlib.compress(rows.tobytes(), 9)),
-        (b"IEND", b""),
-    )
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in parts)
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+    image = PIL.Image.fromarray(picture)
+    image.putpalette(palette.astype(np.uint8).tobytes())
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def greys(*marks: tuple[int, int, int]) -> np.ndarray:
@@ -45,8 +36,3 @@ def blend(anchors: list[tuple[int, int, int]], *marks: tuple[int, int, int]) -> 
     ramp = [np.interp(places, range(len(anchors)), table[:, c]) for c in range(3)]
     colours = np.stack(ramp, axis=1).round()
     return np.concatenate([colours, np.array(marks).reshape(-1, 3)]).astype(np.uint8)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    body = name + content
-    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))

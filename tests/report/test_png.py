@@ -5,7 +5,7 @@ from regcli.report.planes import LIMIT
 from regcli.report.png import GREYS, blend, data_uri, greys
 
 
-def test_another_reader_sees_the_same_colours():
+def test_a_picture_has_the_colours_of_its_palette():
     palette = greys((255, 0, 1))
     picture = np.random.default_rng(0).integers(0, GREYS + 1, (17, 30), dtype=np.uint8)
     np.testing.assert_array_equal(decode(data_uri(picture, palette)), palette[picture])
