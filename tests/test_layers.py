@@ -14,7 +14,7 @@ recipe
 ops
 image
 transforms energy nets solve warp
-io evaluate machine memory
+io evaluate machine
 registration
 report
 commands

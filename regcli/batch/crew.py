@@ -12,8 +12,7 @@ from regcli.batch import pool
 from regcli.batch.worker import Outcome, run_row
 from regcli.commands.register.job import Job
 from regcli.errors import InputError, RecipeError
-from regcli.machine import cores
-from regcli.memory import free_memory
+from regcli.machine import cores, free_memory
 
 _WAIT_S = 30  # for a scheduler to answer, and for its first worker
 _LOCAL = "local:"

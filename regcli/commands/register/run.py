@@ -19,8 +19,7 @@ from regcli.commands.register.results import log_text, make_report, shown, write
 from regcli.errors import MemoryShortageError, OutputError
 from regcli.evaluate.report import check_gate
 from regcli.io.outputs import SIDECAR, copied, open_outputs
-from regcli.machine import settings
-from regcli.memory import free_memory
+from regcli.machine import free_memory, settings
 from regcli.recipe import INITS, RegisterRecipe
 from regcli.registration.levels import Watch
 from regcli.registration.model_choice import resolve_model

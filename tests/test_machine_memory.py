@@ -2,7 +2,7 @@
 
 import pytest
 
-from regcli.memory import free_memory
+from regcli.machine import free_memory
 
 GIB = 1 << 30
 
