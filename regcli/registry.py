@@ -54,10 +54,6 @@ REGULARIZERS: Table = {
     "volume": "regcli.energy.volume:Volume",
     "folding": "regcli.energy.folding:Folding",
 }
-SOLVERS: Table = {
-    "relaxation": "regcli.solve.descent:Relaxation",
-    "levenberg": "regcli.solve.descent:LevenbergMarquardt",
-}
 FIXED_POINTS: Table = {
     "picard": "regcli.solve.fixedpoint:Picard",
     "anderson": "regcli.solve.fixedpoint:Anderson",

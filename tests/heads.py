@@ -7,7 +7,6 @@ from regcli.train.anatomy import anatomy
 from regcli.train.vocabulary import vocabulary
 
 CODES = (0, 2, 3, 4, 41, 42, 43, 510)
-_SHELLS = ((1.15, 510, 510), (1.0, 3, 42), (0.7, 2, 41), (0.3, 4, 43))
 
 
 def labels(shape=(31, 35, 33), centre=(15.0, 17.0, 16.0), size=13.0, step=1.0):

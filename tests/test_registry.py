@@ -9,7 +9,6 @@ from regcli.errors import RecipeError
 from regcli.registration.equilibrium.model import step_network
 from regcli.registration.equilibrium.states import State
 from regcli.solve.adjoint import Adjoint
-from regcli.solve.base import Solver
 from regcli.solve.fixedpoint import FixedPointSolver
 from regcli.transforms.base import Transform
 
@@ -17,7 +16,6 @@ KINDS = {
     "TRANSFORMS": Transform,
     "SIMILARITIES": Similarity,
     "REGULARIZERS": Regularizer,
-    "SOLVERS": Solver,
     "ADJOINTS": Adjoint,
     "FIXED_POINTS": FixedPointSolver,
     "STATES": State,

@@ -1,20 +1,16 @@
 import pytest
 import torch
 
-from regcli import registry
 from regcli.solve.base import Problem
 from regcli.solve.descent import LevenbergMarquardt, Relaxation
 
-SOLVERS = list(registry.SOLVERS)
-STEPS = {"relaxation": 200, "levenberg": 100}
+STEPS = {Relaxation: 200, LevenbergMarquardt: 100}
 
 
-@pytest.fixture(params=SOLVERS)
+@pytest.fixture(params=STEPS)
 def solver(request):
     """With steps enough for any of these problems, and a tight tolerance."""
-    return registry.build(
-        registry.SOLVERS, f"{request.param}:steps={STEPS[request.param]},tol=1e-10"
-    )
+    return request.param(steps=STEPS[request.param], tol=1e-10)
 
 
 def going(share):
@@ -168,14 +164,11 @@ def test_no_steps_at_all_evaluate_the_start(solver):
     assert solution.stopped == "steps"
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_more_tolerance_takes_fewer_steps(name):
+@pytest.mark.parametrize("kind", STEPS)
+def test_more_tolerance_takes_fewer_steps(kind):
     problem = script([1 + 0.5**n for n in range(300)])
     runs = [
-        registry.build(registry.SOLVERS, f"{name}:steps=200,tol={tol}").run(
-            problem, torch.zeros(()), going
-        )
-        for tol in (1e-2, 1e-4, 1e-6)
+        kind(steps=200, tol=tol).run(problem, torch.zeros(()), going) for tol in (1e-2, 1e-4, 1e-6)
     ]
     assert runs[0].steps < runs[1].steps < runs[2].steps < 60
     assert all(run.converged for run in runs)
