@@ -63,7 +63,7 @@ STATES: Table = {
     "diffeo": "regcli.registration.equilibrium.states:Velocity",
     "freeform": "regcli.registration.equilibrium.states:Displacement",
     "svf": "regcli.registration.equilibrium.states:Velocity:symmetric=false",
-    "geodesic": "regcli.registration.equilibrium.states:Shot",
+    "geodesic": "regcli.registration.equilibrium.states:GeodesicState",
     "bspline": "regcli.registration.equilibrium.states:Spline",
     "composed": "regcli.registration.equilibrium.states:Composed",
 }
