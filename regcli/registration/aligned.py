@@ -21,7 +21,7 @@ class AlignedPair:
         fixed: Image.
         moving: Image.
         affine: (4, 4) fixed world to moving world.
-        box: What of the fixed grid matters.
+        box: The part of the fixed grid that is registered.
         home: The canonical grid of the fixed image itself.
         file: Its grid as it is stored.
         middle: Half-way, if both images are there.
@@ -39,7 +39,7 @@ class AlignedPair:
 
     @cached_property
     def inner(self) -> Prepared:
-        """What of the fixed image matters."""
+        """The part of the fixed image that is registered."""
         return self.fixed.cropped(self.box)
 
     def displacement(self, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a pair must be for a registration to make sense; asked before any computing."""
+"""Checks of a pair before any computing."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from regcli.warp import Warp
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """What counts in the loss, (1, I, J, K) in [0, 1] on each image's grid; None for everything."""
+    """Weights of the similarity, (1, I, J, K) in [0, 1] on each image's grid; None for one."""
 
     fixed: Tensor | None = None
     moving: Tensor | None = None

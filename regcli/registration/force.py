@@ -55,7 +55,7 @@ class Pair:
 
 
 class Force(ABC):
-    """What drives a map between two images."""
+    """The energy of a map between two images."""
 
     @abstractmethod
     def problem(self, pair: Pair, transform: Transform) -> Problem:
@@ -123,7 +123,7 @@ class GaussNewtonForce(Force):
         return terms + [(Features(pair.label_weight), *channels) for channels in pair.labels]
 
     def penalty_on(self, pair: Pair) -> Callable[[Tensor], Penalty]:
-        """What the regularizers say of a displacement on a level."""
+        """The sum of the regularizers' penalties, as a function of the displacement."""
         space, share = pair.space, torch.tensor(self.smoothness)
         if self.rigidity is not None:
             local = self.rigidity.onto(space, torch.eye(4, dtype=torch.float64)).data

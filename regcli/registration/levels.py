@@ -1,4 +1,4 @@
-"""Levels: what is solved from the coarsest to the finest, whatever is solved there."""
+"""Levels: problems that are solved in turn, from the coarsest grid to the finest."""
 
 import time
 from abc import ABC, abstractmethod
@@ -26,7 +26,7 @@ class Watch:
     deadline: float = float("inf")
 
     def steps(self, stage: str, done: float, share: float) -> Callable[[float], bool]:
-        """What a solver calls before each step with the share of its steps taken.
+        """A callback that a solver calls before each step, with the share of its steps taken.
 
         Args:
             stage: Such as "diffeo".
@@ -48,7 +48,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Trace:
-    """What became of one level, as regcli.json records it.
+    """How one level was solved, as regcli.json records it.
 
     Attributes:
         stage: Such as "affine".
@@ -64,7 +64,7 @@ class Trace:
 
 
 class LevelProblem(ABC):
-    """What is to be solved on one level.
+    """The problem of one level.
 
     Attributes:
         space: The level's grid.
@@ -74,7 +74,7 @@ class LevelProblem(ABC):
 
     @abstractmethod
     def start(self, coarser: tuple[Tensor, Space] | None) -> Tensor:
-        """Where to begin: with no displacement, or with a coarser level's y and its grid."""
+        """The first iterate: the identity, or a coarser level's y, given with its grid."""
 
     @abstractmethod
     def solve(self, y: Tensor, keep_going: Callable[[float], bool]) -> Solution:

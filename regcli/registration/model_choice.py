@@ -1,4 +1,4 @@
-"""Which method a recipe means."""
+"""Choosing the registration method of a recipe."""
 
 from dataclasses import replace
 

@@ -40,10 +40,10 @@ class EnergyLevel(LevelProblem):
 
     Attributes:
         space: See LevelProblem.
-        transform: What may change.
+        transform: The family of maps.
         problem: The energy.
-        solver: What lowers it.
-        device: Of the images.
+        solver: Minimizes it.
+        device: Device of the images.
         wary: See Registration.
     """
 
@@ -74,9 +74,9 @@ class Registration:
     """A family of maps driven by a force, over levels.
 
     Attributes:
-        name: Of the stage.
-        transform: What may change.
-        force: What drives it.
+        name: Name of the stage.
+        transform: The family of maps.
+        force: The energy that drives it.
         levels: Coarse to fine.
         dense: Whether the moving image is first carried onto the fixed grid, through the affine:
             descriptors of both then see the same voxels along the same axes.

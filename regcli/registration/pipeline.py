@@ -33,7 +33,7 @@ from regcli.warp import Interpolation, Warp
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a registration found.
+    """The result of a registration.
 
     Attributes:
         warp: Fixed world to moving world, on the fixed grid.
@@ -218,7 +218,7 @@ def _prepared(
 
 
 def interpolation_of(image: Image, asked: str) -> Interpolation:
-    """What "auto" means for an image: label-aware for codes, linear for amounts."""
+    """The interpolation of an image; "auto" is label-aware for codes and linear for intensities."""
     if asked in ("linear", "nearest", "label", "cubic"):
         return asked
     return "label" if image.labels else "linear"

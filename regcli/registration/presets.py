@@ -1,4 +1,4 @@
-"""Wirings of the parts into registrations: what is compared, on which levels, by which solver."""
+"""Presets: registrations put together from similarities, levels and solvers."""
 
 import math
 
@@ -47,9 +47,9 @@ def deformable(
         similarities: Their energies are added.
         fixed: Decides the automatic levels.
         rigidity: A further one at every point of the fixed space.
-        axes: Of the fixed grid, along which displacements may be.
+        axes: Axes of the fixed grid along which displacements are free.
         smoothness: Factor of the regularizers, besides the recipe's, that suits the pair.
-        feature_share: Of the usual weight of learned features.
+        feature_share: Factor of the usual weight of learned features.
     """
     factors = recipe.levels or automatic_levels(fixed, len(recipe.iterations))
     usual, tol = _PATIENT.get(recipe.family, (_STEPS, _TOL))
@@ -87,7 +87,7 @@ def check_symmetric(recipe: RegisterRecipe, points: bool, rigidity: bool, start:
     """Refuse what belongs to one image alone, where both move.
 
     Args:
-        recipe: What to do.
+        recipe: The recipe.
         points: Whether points drive the registration.
         rigidity: Whether the regularization varies over the fixed image.
         start: Whether it starts from a whole map.
@@ -118,8 +118,8 @@ def refinement(family: str, learned: FeatureModel) -> Registration:
     """A linear stage on learned features alone, after one on intensities.
 
     Args:
-        family: Of linear maps.
-        learned: Whose features they are.
+        family: Family of linear maps.
+        learned: The network whose features are compared.
     """
     levels = tuple(Level(f * learned.spacing_mm, LevenbergMarquardt()) for f in (4, 2))
     return Registration(family, Linear(family), GaussNewtonForce(()), levels)

@@ -1,4 +1,4 @@
-"""Priors: what a user knows of a pair besides its images."""
+"""Priors: masks, a first map, prompts and a smoothness map that come with a pair."""
 
 from dataclasses import dataclass, field, replace
 
@@ -14,13 +14,13 @@ from regcli.warp import Warp
 
 @dataclass(frozen=True, eq=False)
 class Priors:
-    """What a registration may use besides the images and a recipe.
+    """What is known of a pair besides its images.
 
     Attributes:
-        masks: What counts in the loss.
+        masks: Where the similarity counts.
         initial: Where to start: (4, 4) fixed world to moving world for the linear stage, or a whole
-            map, which what is found then comes before; None for what the recipe says.
-        prompts: What drives the registration too.
+            map, which is composed after the result; None for what the recipe says.
+        prompts: Points and labels that drive the registration too.
         rigidity: A factor of the regularization, (1, I, J, K) on the fixed grid; None for one.
         aligned: Whether the moving image lies where a first map took it: see `carried`.
     """
@@ -65,16 +65,16 @@ class Priors:
 
 
 def carried(start: Warp, fixed: Image, moving: Image, priors: Priors) -> tuple[Image, Priors]:
-    """The moving image, and what is known of it, on the fixed grid by a first map.
+    """Carry the moving image, and what is known of it, onto the fixed grid by a first map.
 
-    What is registered to the fixed image then is the moved one; a map found so comes before the
-    first one: x -> start(found(x)).
+    The moved image is then registered to the fixed one, and the result composed before the first
+    map: x -> start(found(x)).
 
     Args:
         start: The first map, fixed world to moving world.
         fixed: Its grid is that of the result.
         moving: The moving image.
-        priors: Of both images.
+        priors: What is known of both images.
     """
     seen = Image(torch.ones_like(moving.data[:1], dtype=torch.float32), moving.space)
     if priors.masks.moving is not None:

@@ -1,4 +1,4 @@
-"""Stages: what a registration does before it deforms: linear maps, metrics, axes."""
+"""The stages before a deformation: linear registration, and the choice of metric and axes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -36,11 +36,11 @@ _SMOOTH_WHERE_SURE = 3.0
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared where images deform.
+    """The metrics of a deformable stage.
 
     Attributes:
-        specs: Of the metrics.
-        feature_share: Of their usual weight, that learned features should have beside them.
+        specs: Specs of registry.SIMILARITIES.
+        feature_share: Factor of the usual weight of learned features.
         smoothness: Factor of the regularizers that suits the pair.
         contrast: How the images compare inside; None if it was not measured.
         notes: The decision, in words.
@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def similarities(self) -> tuple[Similarity, ...]:
-        """What the specs stand for."""
+        """The similarities that the specs name."""
         return tuple(build(SIMILARITIES, spec) for spec in self.specs)
 
 
@@ -65,7 +65,7 @@ def linear_stage(
     priors: Priors,
     watch: Watch,
 ) -> StageResult:
-    """Where linear maps take the moving image.
+    """Register by linear maps.
 
     Args:
         fixed: Image.
@@ -123,7 +123,7 @@ def both_ways(
 def comparison(
     fixed: Prepared, moving: Prepared, recipe: RegisterRecipe, affine: Tensor
 ) -> Comparison:
-    """What is compared where images deform.
+    """Choose the metrics of the deformable stage.
 
     Args:
         fixed: Image.

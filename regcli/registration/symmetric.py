@@ -130,7 +130,7 @@ class SymmetricForce(Force):
     2.6 points of Dice.
 
     Attributes:
-        force: What is compared, in both orders, and the regularizers.
+        force: Similarities, evaluated in both orders, and regularizers.
     """
 
     force: GaussNewtonForce
@@ -180,7 +180,7 @@ class SymmetricSteps:
 
     Attributes:
         net: As of LearnedForce.
-        view: Of both images half-way.
+        view: Both images at the midpoint.
         sigma: As of LearnedForce.
         smoothness: As of LearnedForce.
     """
@@ -199,7 +199,7 @@ class SymmetricSteps:
         return damped(v + gaussian(step, _STEP), self.sigma, self.smoothness)
 
     def _step(self, view: View, still: Tensor, u: Tensor) -> Tensor:
-        """What the image that is called moving lacks, where the other one is carried too."""
+        """The step for the moving image of a view whose fixed image is displaced by `still`."""
         fixed, (mask, other) = carry(view.fixed, still), view.masks
         mask = mask if mask is None else carry(mask, still)
         seen = View(view.space, fixed, view.moving, (mask, other))

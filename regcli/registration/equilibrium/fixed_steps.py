@@ -28,9 +28,9 @@ class FixedSteps:
     """A network that was made for a number of steps takes just these; where they lead is the map.
 
     Attributes:
-        network: With its weights.
+        network: The network and its weights.
         folds: Whether the map may fold; else folds are smoothed away at the end.
-        steps: On each level; 0 for as many as in training.
+        steps: Steps on each level; 0 for as many as in training.
     """
 
     network: StepModel
@@ -70,8 +70,8 @@ class FixedStepsLevel(LevelProblem):
     Attributes:
         space: See LevelProblem.
         view: The pair there.
-        network: With its weights.
-        number: Of the level; 0 is the coarsest.
+        network: The network and its weights.
+        number: Number of the level; 0 is the coarsest.
         steps: How many are taken.
     """
 

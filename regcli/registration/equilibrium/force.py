@@ -1,4 +1,4 @@
-"""LearnedForce: what a network says a displacement lacks; zero at the network's equilibrium."""
+"""LearnedForce: the residual g(u) - u of an update network; zero at its equilibrium."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ class View:
         space: The grid, isotropic, along the axes of the fixed image.
         fixed: (1, 1, I, J, K) in [0, 1].
         moving: (1, 1, I, J, K), carried by the affine.
-        masks: Of both, (1, 1, I, J, K) in [0, 1]; None where everything counts.
+        masks: Masks of both images, (1, 1, I, J, K) in [0, 1]; None where everything counts.
     """
 
     space: Space
@@ -51,12 +51,12 @@ class View:
 
     @cached_property
     def gradient(self) -> Tensor:
-        """Of the moving image, (1, 3, I, J, K)."""
+        """Gradient of the moving image, (1, 3, I, J, K)."""
         return gradient(self.moving)
 
     @cached_property
     def shown(self) -> Tensor:
-        """(1, 1, I, J, K): 1 in and close to what the fixed image shows, else 0.
+        """(1, 1, I, J, K): 1 in and near the foreground of the fixed image, else 0.
 
         Noise around a head shows nothing, but a map that blurs it makes images more alike.
         """
@@ -84,11 +84,11 @@ class LearnedForce:
     damps what the images do not decide, without which plain iteration drifts.
 
     Attributes:
-        net: One that remembers nothing and takes all levels for the same.
+        net: A network without memory, the same on all levels.
         view: The pair.
-        sigma: Of G, voxels; 0 for the paper's map, g(u) = u + net(...).
+        sigma: Standard deviation of G, voxels; 0 for the paper's map, g(u) = u + net(...).
         smoothness: Factor of the variance of G.
-        autocast: Of the network's precision.
+        autocast: Context that sets the network's precision.
 
     Source: Zhang et al., DEQReg, MICCAI 2025.
     """
@@ -126,16 +126,19 @@ def advance(
     sigma: float,
     autocast: Autocast = nullcontext,
 ) -> tuple[Tensor, Memory]:
-    """A step of a network and what it remembers.
+    """Take a step of a network.
 
     Args:
-        net: Whose.
+        net: The network.
         view: The pair.
         u: Displacement, (1, 3, I, J, K) voxels.
         level: 0 is the coarsest.
-        memory: What the last step on this level gave.
-        sigma: Of the smoothing of what comes of it, voxels.
-        autocast: Of the network's precision.
+        memory: The memory that the last step on this level returned.
+        sigma: Smoothing of the result, voxels.
+        autocast: Context that sets the network's precision.
+
+    Returns:
+        The new displacement, and the new memory.
     """
     moved, counting = carry(view.moving, u), view.counting(u)
     shown = view.shown if counting is None else view.shown * counting
@@ -148,7 +151,7 @@ def advance(
     with autocast():
         step, memory = net(torch.cat(seen, dim=1), level, memory)
     step = step.to(u.dtype)
-    # what lies around decides where nothing counts: smoothing brings it in
+    # smoothing carries the displacement into regions that masks exclude
     return smoothed(u + (step if counting is None else step * counting), sigma), memory
 
 
@@ -162,11 +165,11 @@ def march(
     """Plain steps on every level, from no displacement, with a graph if that is wanted.
 
     Args:
-        net: Whose.
+        net: The network.
         levels: Coarse to fine.
-        steps: On each.
-        sigma: Of the smoothing after every step, voxels.
-        autocast: Of the network's precision.
+        steps: Steps on each level.
+        sigma: Smoothing after every step, voxels.
+        autocast: Context that sets the network's precision.
 
     Yields:
         The displacement after each step on the finest level, (1, 3, I, J, K) voxels.
@@ -194,7 +197,7 @@ def every_step(
 
 
 def _slopes(view: View, moved: Tensor, u: Tensor, shown: Tensor, *, newton: bool = False) -> Tensor:
-    """Of 1 - local correlation of what is shown, by the displacement: (1, 3, I, J, K).
+    """Gradient of 1 - local correlation with respect to the displacement: (1, 3, I, J, K).
 
     Windows are of 5 voxels. With `newton`, the damped step by which each voxel alone would lower
     it, voxels.
@@ -225,7 +228,7 @@ def views(
         moving: Image.
         affine: (4, 4) fixed world to moving world: the moving image is carried by it.
         spacings_mm: Voxel sizes, coarse to fine.
-        multiple: Of the network.
+        multiple: Factor by which the network coarsens its input.
     """
     still, out = torch.eye(4, dtype=torch.float64), []
     for spacing in spacings_mm:
@@ -248,7 +251,7 @@ def transferred(field: Tensor, old: Space, new: Space) -> Tensor:
     Args:
         field: (1, 3, I, J, K), displacement or velocity, in voxels of `old`.
         old: Its grid.
-        new: Of the result.
+        new: Grid of the result.
 
     Returns:
         (1, 3, i, j, k), voxels of `new`.

@@ -1,4 +1,4 @@
-"""StepModel: a trained network of steps and what must be known to iterate it."""
+"""StepModel: a trained update network, and the settings by which it is iterated."""
 
 import functools
 import math
@@ -16,17 +16,17 @@ MOST_LEVELS, MOST_STEPS = 6, 1000
 
 @dataclass(frozen=True, eq=False)
 class StepModel:
-    """A network of steps with its weights.
+    """An update network with its weights.
 
     Attributes:
-        name: Of the file.
-        sha256: Of the file.
+        name: Name of the file of weights.
+        sha256: SHA-256 of that file.
         kind: "deq" if it has an equilibrium; others are made for a fixed number of steps.
         net: In evaluation mode.
         spacing_mm: Voxel size of its finest level.
         levels: How many there are, each of half the voxel size of the one before.
         steps: On each level, in training.
-        sigma: Of the smoothing within its map, voxels.
+        sigma: Smoothing within its map, voxels.
     """
 
     name: str
@@ -70,9 +70,9 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     """A network of steps as a file of weights describes it.
 
     Args:
-        name: Of the file.
-        sha256: Of the file.
-        facts: What its header says: model, network, spacing_mm, levels, steps and sigma.
+        name: Name of the file.
+        sha256: SHA-256 of the file.
+        facts: Its header: model, network, spacing_mm, levels, steps and sigma.
         values: numpy arrays by the names of the network's state.
 
     Raises:

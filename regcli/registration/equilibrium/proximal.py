@@ -1,8 +1,8 @@
-"""Proximal: what a user asks of learned steps, as a step of its own after each of theirs.
+"""Proximal: a proximal step after each step of a network, for prompts and regularizers.
 
-A network of steps has no energy that prompts and regularizers could be added to. Its equilibrium
-u = g(u) becomes u = prox(g(u)), where prox(w) lowers the energy E of what is asked without going
-far: it is w + d, d being the Gauss-Newton step of E(w + d) + |d|^2 / 2 in a norm of steps.
+An update network has no energy to which prompts and regularizers could be added. Its equilibrium
+u = g(u) becomes u = prox(g(u)), where prox(w) lowers their energy E near w: it is w + d, with d
+the Gauss-Newton step of E(w + d) + |d|^2 / 2.
 
 Source: Combettes and Pesquet, Proximal splitting methods in signal processing, 2011.
 """
@@ -30,10 +30,11 @@ _STIFF = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Proximal:
-    """What is asked.
+    """Prompts and regularizers of a registration by learned steps.
 
     Attributes:
-        force: Holds the regularizers that are no smoothing by the network, and free axes.
+        force: Holds the regularizers that the network's own smoothing does not replace, and the
+            free axes.
         smoothness: Factor of the variance of the network's own smoothing.
         prompts: None without.
     """
@@ -43,7 +44,7 @@ class Proximal:
     prompts: Prompts | None = None
 
     def after(self, g: Map, view: View, affine: Tensor) -> Map:
-        """A network's map, and after it what is asked.
+        """The composition of a network's map and the proximal step.
 
         Args:
             g: (1, 3, I, J, K) to the same, voxels.

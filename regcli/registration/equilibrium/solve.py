@@ -39,10 +39,10 @@ _OTHER_START = 3.0  # voxels: of the random displacement from which the equilibr
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """How much of an equilibrium the end of a registration is.
+    """Evidence that a registration ended at an equilibrium.
 
     Attributes:
-        spectral_radius: Of the map there: below 1, plain iteration converges to it.
+        spectral_radius: Spectral radius of the map there; below 1, plain iteration converges.
         path_independence_voxels: Root mean square distance, in the fixed foreground, to where the
             same steps end from a random smooth displacement of 3 voxels.
         residual_voxels: Root mean square of a further step.
@@ -57,17 +57,17 @@ class Diagnosis:
 
 @dataclass(frozen=True, eq=False)
 class EquilibriumRegistration:
-    """A network of steps, iterated.
+    """The fixed point of an update network, level by level.
 
     Attributes:
-        network: With its weights.
-        state: What is iterated on.
-        solver: How.
-        asked: What each step heeds besides the network.
+        network: The network and its weights.
+        state: The variable of the iteration.
+        solver: The fixed-point solver.
+        asked: Prompts and regularizers, applied after each step.
         limit: Most steps on each level; 0 for as many as suit the network.
         tol: Relative residual that counts as none, and in proportion to it the absolute one; 0 for
             the usual ones.
-        seed: Of the random displacement that a diagnosis starts from.
+        seed: Seed of the random displacement that a diagnosis starts from.
     """
 
     network: StepModel
@@ -137,7 +137,7 @@ class EquilibriumRegistration:
         y: Tensor,
         watch: Watch,
     ) -> Diagnosis:
-        """What kind of an end y is, on the finest level.
+        """Diagnose the end y of a registration on the finest level.
 
         Args:
             fixed: As for `run`.
@@ -202,7 +202,7 @@ class EquilibriumLevel(LevelProblem):
         solution = self.registration.equilibrium(self.view, self.affine, y, keep_going)
         if not math.isfinite(solution.energy):
             raise WeightsError(
-                f"The steps of '{self.registration.network.name}' are no numbers with these "
+                f"The steps of '{self.registration.network.name}' gave NaN or infinity for these "
                 "images.",
                 "Use other weights, or another model.",
             )

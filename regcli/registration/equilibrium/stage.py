@@ -51,8 +51,8 @@ class LearnedSteps(Method):
     """The map that a network's steps lead to.
 
     Attributes:
-        registration: The network, and how its steps are followed.
-        diagnose: Whether to find out how much of an equilibrium the end is.
+        registration: The network, its state and its solver.
+        diagnose: Whether to diagnose the equilibrium.
         notes: See Method.
     """
 
@@ -102,7 +102,7 @@ class LearnedSteps(Method):
 def asked(
     recipe: RegisterRecipe, priors: Priors, space: Space, device: torch.device | str = "cpu"
 ) -> Proximal:
-    """What a recipe, and what is given, ask of learned steps.
+    """Prompts, regularizers and free axes, as a proximal step after each learned one.
 
     Networks smooth a little at every step, as diffusion would: its weight, relative to the usual
     one, is taken for a factor of that. All others, and whatever varies in space, take its place.
@@ -110,7 +110,7 @@ def asked(
     Args:
         recipe: Regularizers, their strength, and free axes.
         priors: Prompts, and a factor of the regularization.
-        space: Of the fixed image.
+        space: Grid of the fixed image.
         device: Where to compute.
 
     Raises:
@@ -133,8 +133,8 @@ def steps(
 
     Args:
         recipe: Weights, transform, solver, limits.
-        space: Of the fixed image.
-        asked: What the steps shall heed.
+        space: Grid of the fixed image.
+        asked: Prompts and regularizers that the steps heed.
 
     Raises:
         WeightsError: If the weights cannot be used.
@@ -188,7 +188,7 @@ def steps(
 
 
 def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
-    """What `--model deq` iterates on, and how.
+    """The state and the fixed-point solver of a recipe.
 
     Raises:
         RecipeError: If they do not exist or do not suit each other.
@@ -204,7 +204,7 @@ def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
 
 
 def _steps_in_words(network: StepModel, traces: list[Trace]) -> str:
-    """What a network of steps did on the last level that it came to."""
+    """How the iteration ended on the last level that it reached."""
     last, level = traces[-1].solution, traces[-1].level
     if network.kind != "deq":
         return f"{last.steps} steps a level of a network made for {network.steps} ({network.kind})"

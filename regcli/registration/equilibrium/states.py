@@ -1,4 +1,4 @@
-"""States: what a learned registration iterates on, and how a network's step is applied to it.
+"""States: the variables of a fixed-point iteration, and how a network's step updates them.
 
 A step is nothing where the network's map has its fixed point, however steps are applied: the same
 weights register with any of these.
@@ -35,7 +35,7 @@ class State(ABC):
 
     @abstractmethod
     def displacement(self, y: Tensor, space: Space) -> Tensor:
-        """Of the map that a state stands for, on its grid: (1, 3, I, J, K) voxels."""
+        """The displacement of the map that a state parametrizes, (1, 3, I, J, K) voxels."""
 
     @abstractmethod
     def onward(self, y: Tensor, g: Map, space: Space) -> Tensor:
@@ -70,8 +70,8 @@ class Velocity(State):
     """diffeo and svf: y is a velocity v, the map exp(v), its inverse exp(-v); steps are added to v.
 
     Attributes:
-        squarings: Of exp.
-        sigma: Of the smoothing of each step, voxels: without it, fine detail of v would fold.
+        squarings: Squarings of the exponential.
+        sigma: Smoothing of each step, voxels; without it, fine detail of v would fold.
         symmetric: Whether both images move instead and meet half-way, see SymmetricSteps.
     """
 
@@ -97,8 +97,8 @@ class Composed(State):
     """composed: y is the displacement, and exp of each step is composed before it.
 
     Attributes:
-        squarings: Of exp.
-        sigma: Of the smoothing of each step, voxels.
+        squarings: Squarings of the exponential.
+        sigma: Smoothing of each step, voxels.
     """
 
     squarings: int = 4
@@ -123,9 +123,9 @@ class GeodesicState(State):
     It is smoothed where the path would fold: without that, two of six T1 pairs at 2 mm diverged.
 
     Attributes:
-        width: Of the kernel, mm, see Geodesic.
+        width: Width of the kernel, mm; see Geodesic.
         steps: In time.
-        sigma: Of the smoothing of each step, voxels.
+        sigma: Smoothing of each step, voxels.
     """
 
     width: float = 2.5
@@ -151,7 +151,7 @@ class Spline(State):
     """bspline: y is the displacement of a cubic B-spline; after every step, the nearest one.
 
     Attributes:
-        spacing: Of its control points, mm, see BSpline.
+        spacing: Distance of the control points, mm; see BSpline.
     """
 
     spacing: float = 5.0

@@ -1,4 +1,4 @@
-"""What the channels of features are called: the structures that a network was trained to tell."""
+"""Names of feature channels: the structures that a network was trained to distinguish."""
 
 from dataclasses import dataclass
 from typing import Any

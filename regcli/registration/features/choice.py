@@ -1,4 +1,4 @@
-"""Which network's features serve a pair: the first one that both images suit."""
+"""Choosing a feature network for a pair: the first one that both images suit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Learned features of a pair: a network sees each image alone, once, on one isotropic grid."""
+"""Feature extraction: a network sees each image of a pair alone, once, on one isotropic grid."""
 
 import math
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ _PLANES = 8  # of a resampled level at a time: its floats take four times the me
 
 @dataclass(frozen=True, eq=False)
 class FeaturePyramid:
-    """What a network says of an image.
+    """The features of an image on all levels.
 
     Attributes:
         spaces: The grids of the levels, coarse to fine.
@@ -133,7 +133,7 @@ def working_grid(space: Space, spacing_mm: float, multiple: int) -> Space:
 def extract_pair(
     learned: FeatureModel, fixed: Prepared, moving: Prepared, affine: Tensor
 ) -> tuple[FeaturePyramid, FeaturePyramid]:
-    """What a network says of two images, each seen alone on the same isotropic grid.
+    """Extract the features of two images, each alone, on the same isotropic grid.
 
     Args:
         learned: The network.

@@ -63,7 +63,7 @@ class LevelMaps:
 
     @property
     def name(self) -> str:
-        """What files call it."""
+        """Its name in file names."""
         return level_name(self.space.spacing[0])
 
     @property
@@ -99,7 +99,7 @@ class LevelMaps:
 
 @dataclass(frozen=True, eq=False)
 class FeatureMaps:
-    """What a network says of an image.
+    """The features of an image, as maps to look at.
 
     Attributes:
         weights: Name and SHA-256.
@@ -120,7 +120,7 @@ class FeatureMaps:
 
     @property
     def warnings(self) -> list[str]:
-        """What the user should look at."""
+        """Warnings for the user."""
         if self.usual == 1:
             return []
         return [
@@ -138,7 +138,7 @@ def features(
     threads: int = 0,
     progress: Callable[[str, float], None] | None = None,
 ) -> FeatureMaps:
-    """What a network says of one image, as when it is the fixed one of a registration.
+    """Extract the features of one image, as if it were the fixed image of a registration.
 
     Args:
         image: An image or its path; one channel, 3-D, any grid.
@@ -167,7 +167,7 @@ def features(
 
 
 def level_name(spacing_mm: float) -> str:
-    """What files call a level of these voxels, such as 2mm."""
+    """The name of a level in file names, such as 2mm."""
     return f"{spacing_mm:.4g}mm"
 
 
@@ -208,7 +208,7 @@ def check_image(image: Image, name: str | Path) -> None:
 
 
 def _shares(ranks: Tensor) -> list[float]:
-    """Of 0, 1, 2 and 3 among ranks, (N,)."""
+    """Shares of the values 0, 1, 2 and 3 among ranks, (N,)."""
     return (torch.bincount(ranks, minlength=4) / len(ranks)).tolist()
 
 

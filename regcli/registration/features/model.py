@@ -1,4 +1,4 @@
-"""FeatureModel: a trained network and what must be known to use it."""
+"""FeatureModel: a trained feature network, and the settings by which it is used."""
 
 import functools
 import math
@@ -26,12 +26,12 @@ class FeatureModel:
     """A feature network with its weights.
 
     Attributes:
-        name: Of the file.
-        sha256: Of the file.
-        net: In evaluation mode.
+        name: Name of the file of weights.
+        sha256: SHA-256 of that file.
+        net: The network, in evaluation mode.
         spacing_mm: Voxel size that it was trained on.
         gains: Weight of its features in the energy, on its levels 4, 2 and 1.
-        usual: What it finds in images of its kind.
+        usual: Volumes that it finds in images like those it was trained on.
         smoothness: Factor of the diffusion by which training registered; users' maps are as smooth
             with features as without.
         muted: Channels that take no part in registrations: types that it finds too unsurely.
@@ -69,9 +69,9 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     """A network as a file of weights describes it.
 
     Args:
-        name: Of the file.
-        sha256: Of the file.
-        facts: What its header says: model, network, channels, spacing_mm, gains, volumes,
+        name: Name of the file.
+        sha256: SHA-256 of the file.
+        facts: Its header: model, network, channels, spacing_mm, gains, volumes,
             smoothness if it is not 1, and the names of all types if some are muted.
         values: numpy arrays by the names of the network's state.
 
@@ -111,8 +111,8 @@ def network(spec: str, channels: int) -> FeatureNet:
     """A network of the registry, with random weights.
 
     Args:
-        spec: Of registry.NETWORKS.
-        channels: Of every level.
+        spec: Name in registry.NETWORKS.
+        channels: Channels of every level.
 
     Raises:
         RecipeError: If there is no such network.
@@ -146,7 +146,7 @@ def fill(net: nn.Module, values: dict[str, np.ndarray], name: str) -> None:
 
 
 def damaged(name: str) -> WeightsError:
-    """What to say of a file whose values and header do not belong together."""
+    """The error of a file whose values do not fit its header."""
     return WeightsError(
         f"The weights '{name}' are damaged: their values do not fit what the header says.",
         "Use the original file, or train again.",

@@ -34,7 +34,7 @@ class Trust:
 
 @dataclass(frozen=True)
 class Volumes:
-    """What a network finds in images of its kind, by type, the background left out.
+    """Volumes of structures in images that a network knows, by type, without the background.
 
     Attributes:
         means: Of the logarithm of the volume in mL.
