@@ -12,7 +12,6 @@ from regcli import registry
 from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
-_IGNORED_BY_DEQ = ("metric", "levels")
 _SMOOTHING, _BY_NETWORK = ("diffusion:weight=0.1", "volume"), ("diffusion",)
 _SEEDS = 1 << 63  # torch takes no more
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
@@ -77,17 +76,13 @@ class RegisterRecipe:
             RecipeError: Naming what is allowed.
         """
         _one_of("model", self.model, tuple(registry.METHODS))
-        if self.weights and self.model == "classical":
-            raise RecipeError(
-                "--weights has no effect with --model classical.", "Leave one of them out."
-            )
         if self.model == "deq" and self.family in registry.LINEAR:
             raise RecipeError(
                 f"--transform {self.transform} compares intensities, as --model deq does not.",
                 f"Leave --model and --weights out, or choose from {', '.join(registry.STATES)}.",
             )
         table = registry.STATES if self.model == "deq" else registry.TRANSFORMS
-        name, _ = registry.parse(table, self.transform)
+        registry.parse(table, self.transform)
         if "auto" in self.metric and len(self.metric) > 1:
             raise RecipeError(
                 "--metric auto cannot be added to other metrics.", "Name them all, or none."
@@ -136,14 +131,14 @@ class RegisterRecipe:
                 f"--levels {'x'.join(map(str, self.levels))} does not go from coarse to fine.",
                 "Write shrink factors in falling order, such as 4x2x1.",
             )
-        if name in registry.LINEAR:
-            self._refuse_what_linear_ignores()
         registry.parse(registry.FIXED_POINTS, self.solver)
-        deq = self.model == "deq"
-        for option in _IGNORED_BY_DEQ if deq else ("solver", "diagnose"):
-            other = "--model dio" if deq else "--model deq"
-            self._refuse(option, f"--model {self.model}", other)
-        if deq and len(self.iterations) > 1:
+        self._refuse_what_is_ignored()
+        if self.linear and self.init == "none":
+            raise RecipeError(
+                f"--init none leaves nothing to do for --transform {self.transform}.",
+                "Use --init header to start from the images' own positions.",
+            )
+        if self.model == "deq" and len(self.iterations) > 1:
             raise RecipeError(
                 "--model deq takes one number of --iterations.", "It is the limit of every level."
             )
@@ -184,19 +179,18 @@ class RegisterRecipe:
             raise RecipeError("--restrict 1x1x1 leaves every axis free.", "Leave it out.")
         if self.restrict == (0, 0, 0):
             raise RecipeError("--restrict 0x0x0 leaves nothing to do.", "Leave an axis free.")
-        if self.family == "geodesic":
-            self._refuse("restrict", "--transform geodesic", "another one, such as svf")
 
-    def _refuse_what_linear_ignores(self) -> None:
-        for option in ("iterations", "levels", "tol", "smoothness", "regularizer", "restrict"):
-            self._refuse(
-                option, f"--transform {self.transform}", "a deformable one, such as diffeo"
+    def _refuse_what_is_ignored(self) -> None:
+        other = "a deformable one, such as diffeo" if self.linear else "another one, such as svf"
+        for option in registry.IGNORED_BY_FAMILY.get(self.family, ()):
+            self._refuse(option, f"--transform {self.transform}", other)
+        for option in registry.IGNORED_BY_METHOD.get(self.model, ()):
+            heeding = next(
+                model
+                for model, ignored in registry.IGNORED_BY_METHOD.items()
+                if model != "auto" and option not in ignored
             )
-        if self.init == "none":
-            raise RecipeError(
-                f"--init none leaves nothing to do for --transform {self.transform}.",
-                "Use --init header to start from the images' own positions.",
-            )
+            self._refuse(option, f"--model {self.model}", f"--model {heeding}")
 
     def _refuse(self, option: str, by: str, other: str) -> None:
         field = next(f for f in dataclasses.fields(self) if f.name == option)

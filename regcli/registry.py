@@ -37,8 +37,21 @@ METHODS: Table = {
     "dio": "regcli.registration.deform:energy_method",
     "deq": "regcli.registration.equilibrium.stage:equilibrium_method",
 }
+# Fields of RegisterRecipe that a method, and a family of maps, does not heed.
+IGNORED_BY_METHOD = {
+    "auto": ("solver", "diagnose"),
+    "dio": ("solver", "diagnose"),
+    "deq": ("metric", "levels"),
+    "classical": ("weights", "solver", "diagnose"),
+}
 FOLDLESS = ("diffeo", "svf", "geodesic", "composed")  # these maps never fold
 LINEAR = ("translation", "rigid", "similarity", "affine")
+IGNORED_BY_FAMILY = {
+    **dict.fromkeys(
+        LINEAR, ("iterations", "levels", "tol", "smoothness", "regularizer", "restrict")
+    ),
+    "geodesic": ("restrict",),
+}
 SIMILARITIES: Table = {
     "lncc": "regcli.energy.intensity:LNCC",
     "ssd": "regcli.energy.intensity:SSD",
