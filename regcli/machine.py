@@ -118,7 +118,7 @@ def _of_machine(root: Path) -> Iterator[int]:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """What each group may still take, of this process's own and of all around it."""
+    """Free memory of this process's control group and of all that enclose it."""
     for line in _lines(root / "proc/self/cgroup"):
         number, controllers, path = line.split(":", 2)
         if number != "0" and "memory" not in controllers.split(","):

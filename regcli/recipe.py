@@ -1,4 +1,4 @@
-"""What to do, as plain values: RegisterRecipe, its presets, and its TOML and JSON forms."""
+"""RegisterRecipe: all options of a registration as plain values, presets, TOML and JSON."""
 
 import dataclasses
 import json

@@ -18,7 +18,7 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class History:
-    """What all journals in a folder say.
+    """The entries of all journals in a folder.
 
     Attributes:
         done: The latest completed registration, by folder.
@@ -44,7 +44,7 @@ class Journal:
 
 
 def suffix(part: Part | None) -> str:
-    """What the names of a part's files end in: "" or "-I-of-N"."""
+    """The ending of the names of a part's files: "" or "-I-of-N"."""
     return "" if part is None else f"-{part[0]}-of-{part[1]}"
 
 
@@ -63,7 +63,7 @@ def overlapping(folder: Path, part: Part | None) -> list[Path]:
 
 
 def read_history(folder: Path) -> History:
-    """What the journals in a folder say, of all parts.
+    """Read the journals of all parts in a folder.
 
     Lines that are cut short, as by a loss of power, count for nothing: their rows are run again.
     """

@@ -1,4 +1,4 @@
-"""What a batch will do: a task for each row, checked before anything is computed."""
+"""The plan of a batch: a task for each row, checked before anything is computed."""
 
 import os
 from collections.abc import Sequence

@@ -110,7 +110,7 @@ def _check_fresh(batch: Batch) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """What is known of a batch while it runs."""
+    """The state of a running batch."""
 
     batch: Batch
     journal: Journal
@@ -171,7 +171,7 @@ class _Run:
         return None
 
     def _earlier(self, task: Task, known: dict) -> Outcome | None:
-        """What an earlier run found, if it would come out the same and is all there."""
+        """The outcome of an earlier run, if it is complete and would be the same."""
         entry = self.history.done.get(task.name)
         if not self.batch.resume or task.problem is not None or entry is None:
             return None
@@ -216,7 +216,7 @@ def _replacing(task: Task) -> Task:
 
 
 def _outcome(future: Future[Outcome]) -> tuple[Outcome, bool]:
-    """What became of a row, and whether it took its worker with it."""
+    """The outcome of a row, and whether its worker died."""
     try:
         return future.result(), False
     except WorkerLostError as error:

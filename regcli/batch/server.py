@@ -1,4 +1,4 @@
-"""What the process that workers are forked from loads, and nobody else: it ends when it is told to.
+"""Imports of the process that workers are forked from, and of no other; it ends on request.
 
 To take torch apart first would leave it there for seconds after the batch.
 """

@@ -70,7 +70,7 @@ def _shown(path: Path) -> str:
 
 
 def _gated(job: Job, report: dict[str, Any]) -> dict[str, Any]:
-    """What changes in a row whose result is as a gate says it must not be."""
+    """The changes to a row whose result violates a gate."""
     causes, remedy = [], ""
     for gate in job.fail_on:
         try:

@@ -1,4 +1,4 @@
-"""What a worker does with one row: register it, and tell what became of it in plain values."""
+"""A worker's part of a batch: register one row, and report the outcome in plain values."""
 
 import threading
 import traceback
@@ -25,7 +25,7 @@ _ENDS = torch.tensor([0.01, 0.995])  # quantiles that are shown black and white
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row.
+    """The outcome of a row.
 
     Attributes:
         code: Exit code that `regcli register` would have ended with.
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def failure(error: RegcliError) -> Outcome:
-    """What an error means for the row that it came from."""
+    """The outcome of a row that ended with an error."""
     return Outcome(error.code, error.cause, error.remedy)
 
 

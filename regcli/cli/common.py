@@ -1,4 +1,4 @@
-"""What commands share: the console on stderr, progress, verbosity, and recipes from options."""
+"""Common parts of commands: console, progress, verbosity, and recipes from options."""
 
 import os
 import sys
@@ -85,7 +85,7 @@ def emit(text: str) -> None:
 
 @dataclass(frozen=True)
 class Verbosity:
-    """How much is said on stderr: 0 errors only, 1 the usual, 2 everything."""
+    """Verbosity on stderr: 0 errors only, 1 the usual, 2 everything."""
 
     level: int
 

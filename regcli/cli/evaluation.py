@@ -15,7 +15,7 @@ _BESIDE |= {"hd95_mm": "HD95 mm"}
 
 
 def tables(record: dict[str, Any]) -> str:
-    """What evaluate.json holds of labels, points and folds, for people."""
+    """The tables of labels, points and folds in evaluate.json, for people."""
     parts = []
     if record["labels"]:
         parts.append(_labels(record["labels"]))

@@ -161,7 +161,7 @@ def tell_sweep(record: dict[str, Any], verbosity: Verbosity) -> None:
 
 
 def _table(record: dict[str, Any]) -> Table:
-    """What is known of the values, as wide as a terminal at most; the images' own state first."""
+    """A table of the values, at most as wide as a terminal; the unregistered images come first."""
     from regcli.commands.sweep.table import likeness, number
 
     rows = record["rows"]

@@ -1,1 +1,1 @@
-"""What each command does, from files to files; the command line above it only parses and prints."""
+"""Commands, from files to files; the command line above them only parses and prints."""

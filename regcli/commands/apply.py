@@ -25,7 +25,7 @@ _LIKE_LABELS = 0.4
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """Where things are carried.
+    """The map and the grid that things are carried by.
 
     Attributes:
         warp: Points of the target side to points of the source side, as images need it; None if
@@ -45,7 +45,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Carrying:
-    """What to carry, how, and where to.
+    """All options of `regcli apply`.
 
     Attributes:
         transforms: A result folder, a regcli.json, or ITK files in ANTs order.
@@ -109,7 +109,7 @@ def apply_files(job: Carrying) -> list[dict[str, Any]]:
 
 
 def find_route(job: Carrying) -> Route:
-    """Where a job's transforms lead.
+    """Read the transforms of a job.
 
     Raises:
         InputError: If they are not a result or transform files, or do not say onto which grid.

@@ -95,7 +95,7 @@ def measure(warp: Warp, inside: Tensor | None) -> dict[str, Any]:
 
 
 def read_inside(path: Path, space: Space) -> Tensor:
-    """Where a mask file on this grid is above 0, (I, J, K) bool.
+    """Read a mask on this grid, (I, J, K) bool: true above 0.
 
     Raises:
         InputError: If it cannot be read or has another grid.

@@ -1,1 +1,1 @@
-"""What aligned and plausible mean: similarities and regularizers."""
+"""Energies: similarities and regularizers."""

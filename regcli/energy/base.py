@@ -10,7 +10,7 @@ from regcli.ops.penalty import Penalty
 
 
 class Similarity(ABC):
-    """How unlike a fixed and a moved image are.
+    """A dissimilarity of a fixed and a moved image.
 
     Energies are sums over voxels of a number without units, near 1 where nothing matches, so that
     one regularization weight serves all of them at every voxel size.
@@ -18,7 +18,7 @@ class Similarity(ABC):
 
     @abstractmethod
     def describe(self, image: Tensor) -> Tensor:
-        """What is compared: the image itself or descriptors of it.
+        """The values to compare: the image itself or descriptors of it.
 
         Args:
             image: (1, 1, I, J, K), foreground in [0, 1].
@@ -42,7 +42,7 @@ class Similarity(ABC):
 
 
 class Regularizer(ABC):
-    """How implausible a displacement is, per voxel and without units; slopes are of mm per mm.
+    """A penalty of a displacement, per voxel and without units; its derivatives are mm per mm.
 
     So one weight means the same at every voxel size, against any similarity.
     """

@@ -1,1 +1,1 @@
-"""How good a registration is: numbers, and the report that shows them."""
+"""Measures of a registration, and the verdict."""

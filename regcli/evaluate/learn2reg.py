@@ -208,5 +208,5 @@ def _inner(field: np.ndarray, edge: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _determinant(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Of the matrices with rows a, b, c, each (3, I, J, K)."""
+    """Determinants of the matrices with rows a, b, c, each (3, I, J, K)."""
     return (a * np.cross(b, c, axis=0)).sum(axis=0)

@@ -134,7 +134,7 @@ def tre(a: Tensor, b: Tensor) -> Tensor:
 def jacobian_summary(
     displacement: Tensor, space: Space, mask: Tensor | None = None
 ) -> dict[str, float]:
-    """How much the map x -> x + u(x) stretches, and where it folds.
+    """Jacobian determinants and folds of the map x -> x + u(x).
 
     Args:
         displacement: u, (1, 3, I, J, K) mm along the world axes.

@@ -50,7 +50,7 @@ def verdict(report: dict[str, Any], *, foldless: bool) -> dict[str, Any]:
 
 
 def _worse(report: dict[str, Any]) -> Iterator[str]:
-    """What was better before."""
+    """Measures that got worse."""
     similarity, points = report["similarity"], report["points"]
     dice = report["labels"] and report["labels"]["dice"]
     if similarity["after"] < similarity["before"] - _TIE:
@@ -64,7 +64,7 @@ def _worse(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _broken(report: dict[str, Any], *, foldless: bool) -> Iterator[str]:
-    """What makes a result unfit for use."""
+    """Reasons to FAIL."""
     covered, jacobian = report["similarity"]["coverage_percent"], report["jacobian"]
     if covered < _HALF:
         yield f"Only {covered:.0f} % of the fixed foreground lies inside the moving image."
@@ -73,7 +73,7 @@ def _broken(report: dict[str, Any], *, foldless: bool) -> Iterator[str]:
 
 
 def _useless(report: dict[str, Any]) -> Iterator[str]:
-    """What did not get better."""
+    """Measures that did not improve."""
     similarity = report["similarity"]
     before, linear, after = (similarity[k] for k in ("before", "linear", "after"))
     # a linear map is its own linear stage

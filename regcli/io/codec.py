@@ -33,7 +33,7 @@ class Codec:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where and how a file's decompressed bytes hold the voxels, I fastest.
+    """The layout of voxels in a file's decompressed bytes, I fastest.
 
     Attributes:
         header: The checked header.

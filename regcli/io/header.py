@@ -1,4 +1,4 @@
-"""What an image file says about its grid, checked; LPS is RAS with x and y negated, by `LPS`."""
+"""The checked header of an image file; LPS is RAS with x and y negated, by `LPS`."""
 
 import itertools
 import math

@@ -117,7 +117,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def last_line(error: RuntimeError) -> str:
-    """What went wrong, without ITK's addresses and line numbers."""
+    """The last line of an error, without ITK's addresses and line numbers."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else "no reason given"
 

@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Listing:
-    """What DATA says, before it is checked."""
+    """The entries of DATA, before they are checked."""
 
     cases: Sequence[Case]
     held_out: frozenset[str] | None = None
@@ -61,7 +61,7 @@ class Listing:
 
 
 def list_data(data: Path, labels_only: bool) -> Listing:
-    """What a folder, a CSV or a Learn2Reg JSON says; see `io.cases.read_cohort`.
+    """The cases of a folder, a CSV or a Learn2Reg JSON; see `io.cases.read_cohort`.
 
     Raises:
         InputError: If it is malformed, or it is open what belongs together.
@@ -110,7 +110,7 @@ def _folder_role(folder: Path) -> str | None:
 
 
 def _file_role(path: Path, place: str) -> str | None:
-    """What a file is by its ending, the folder it is in and, among images, its last word."""
+    """The role of a file by its ending, its folder and, among images, its last word."""
     word = _WORDS.get(_stem(path).rpartition("_")[2].lower())
     if extension(path) in _POINTS:
         return "points" if "points" in (place, word) else None

@@ -32,7 +32,7 @@ class OutputFolder:
     temporary: Path
 
     def stage(self, name: str) -> Path:
-        """Where to write the file that `commit` will call `name`, a plain file name."""
+        """The temporary path of the file that `commit` will call `name`, a plain file name."""
         assert Path(name).name == name
         return self.temporary / name
 

@@ -42,7 +42,7 @@ class TaskPair:
 
     @property
     def name(self) -> str:
-        """What the evaluator calls the case."""
+        """The evaluator's name of the case."""
         return "<--".join("_".join(_ids(image)) for image in (self.fixed, self.moving))
 
     @property
@@ -61,7 +61,7 @@ class TaskPair:
 
 @dataclass(frozen=True)
 class Task:
-    """What a task measures.
+    """The measures of a task.
 
     Attributes:
         name: Of the task.

@@ -147,7 +147,7 @@ def read_warp(files: TransformFile | list[TransformFile], space: Space | None = 
 
 
 def describe_transform(path: str | Path) -> dict[str, Any]:
-    """What a transform file holds, in numbers and words that JSON can hold.
+    """A description of a transform file, ready for JSON.
 
     Returns:
         "kind" (affine, displacement field or composite), "direction", "space" (of the file),

@@ -96,7 +96,7 @@ def check(file: WeightsFile) -> None:
 
 
 def facts(path: str | Path) -> dict[str, Any]:
-    """What the header of a file of weights says about them.
+    """The header of a file of weights.
 
     Raises:
         WeightsError: If it is not a safetensors file that regcli wrote.

@@ -219,7 +219,7 @@ class Pointwise(nn.Module):
 
 
 def shares(shown: Tensor, count: int) -> list[Tensor]:
-    """What each voxel counts in the statistics of `count` grids, from the image's to the coarsest.
+    """The weight of each voxel in the statistics of `count` grids, from the finest to the coarsest.
 
     Args:
         shown: (B, 1, I, J, K).

@@ -28,7 +28,7 @@ class Moments:
     second: Tensor
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Of the voxels of both."""
+        """The moments of both sets of voxels together."""
         return Moments(
             self.voxels + other.voxels, self.first + other.first, self.second + other.second
         )

@@ -9,7 +9,7 @@ _PLANES = 8  # at a time: gradients of all channels in float64 take 24 bytes a v
 
 
 def singular_values(features: Tensor, matrix: Tensor) -> Tensor:
-    """Of the C x 3 matrix J of the features' spatial gradients, at every voxel.
+    """Singular values of the C x 3 matrix J of the features' spatial gradients, at every voxel.
 
     Their squares are the eigenvalues of the 3 x 3 matrix that the paper calls J J^T. Gradients are
     central differences, one-sided at the edges; those of bytes are added without rounding.
@@ -41,7 +41,7 @@ def singular_values(features: Tensor, matrix: Tensor) -> Tensor:
 
 
 def rounding_bound(channels: int, matrix: Tensor, unit: float) -> float:
-    """What rounding alone can make of the singular values of features that do not change.
+    """The singular values that rounding alone can produce where features are constant.
 
     Args:
         channels: How many features.

@@ -33,7 +33,7 @@ def smoothed(field: Tensor, sigma: float) -> Tensor:
 
 
 def variance(sigma: float) -> float:
-    """Of the three taps of `smoothed`, voxels^2: 0 to 2/3."""
+    """Variance of the three taps of `smoothed`, voxels^2: 0 to 2/3."""
     side = math.exp(-0.5 / sigma**2) if sigma else 0.0
     return 2 * side / (1 + 2 * side)
 

@@ -54,7 +54,7 @@ class Stencil:
         )
 
     def value(self, u: Tensor) -> Tensor:
-        """Of a field (1, 3, I, J, K): () float64."""
+        """The penalty of a field (1, 3, I, J, K): () float64."""
         e = self._sum(u)
         return 0.5 * (e * self._weighted(e)).sum(dtype=torch.float64)
 
@@ -112,7 +112,7 @@ class Stencil:
 
 
 def along(what: dict[int, str]) -> Axes:
-    """What is done along the axes that are named; nothing along the others."""
+    """Taps along the named axes; the identity along the others."""
     i, j, k = (what.get(axis, "") for axis in range(3))
     return i, j, k
 

@@ -47,7 +47,7 @@ def has_loops(u: Tensor) -> bool:
 
 
 def pressure(u: Tensor, weight: float, knee: float) -> tuple[Tensor, Tensor]:
-    """What the price and its force are beside u . R u / 2 and R u.
+    """The penalty and its force in addition to u . R u / 2 and R u.
 
     Args:
         u: (1, 3, I, J, K), voxels; see `has_loops`.

@@ -37,7 +37,7 @@ def orientation(report: dict[str, Any], pictures: Pictures) -> Markup:
 
 
 def choices(pictures: Pictures) -> Markup:
-    """What can be laid over the fixed image, as radio buttons."""
+    """The overlays of the fixed image, as radio buttons."""
     parts = []
     for key, name in enumerate(pictures.views[0].layers, start=1):
         given = {"type": "radio", "name": "top", "value": name, "checked": name == "after"}

@@ -25,7 +25,7 @@ _BINS = 60
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What there is to show.
+    """The images and maps of a report.
 
     Attributes:
         fixed: One channel.
@@ -121,7 +121,7 @@ def _slices(plane: Plane, subject: Subject) -> dict[str, np.ndarray]:
 
 
 def _range(planes: list[np.ndarray]) -> tuple[float, float]:
-    """What is shown as black and as white."""
+    """The intensities that are drawn black and white."""
     values = np.concatenate([plane.ravel() for plane in planes])
     shown = values[values > values.min()]
     if len(shown) == 0:
@@ -165,7 +165,7 @@ def _chequers(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _edges(picture: np.ndarray) -> np.ndarray:
-    """Where the blurred picture's Laplacian changes its sign and the picture is steep.
+    """Edges: zero crossings of the blurred picture's Laplacian where the picture is steep.
 
     Source: Marr and Hildreth, Theory of edge detection, 1980.
     """

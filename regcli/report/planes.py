@@ -41,7 +41,7 @@ class Plane:
 
     @property
     def letters(self) -> tuple[str, str, str, str]:
-        """What lies to the left, to the right, at the bottom and at the top."""
+        """The anatomical directions to the left, to the right, at the bottom and at the top."""
         across, up = (_LETTERS[axis] for axis in self.axes)
         return across[0], across[1], up[0], up[1]
 
@@ -52,7 +52,7 @@ class Plane:
         return self.space.shape[across], self.space.shape[up]
 
     def slice(self, image: Image, warp: Warp | None = None, *, nearest: bool = False) -> np.ndarray:
-        """What an image shows here, (H, W) float32, the top row first.
+        """The slice of an image, (H, W) float32, the top row first.
 
         Args:
             image: One channel, on any grid.

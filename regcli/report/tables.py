@@ -10,7 +10,7 @@ _NAMES = {"lncc": "local correlation (LNCC)", "mi": "mutual information, nats"}
 
 
 def summary(report: dict[str, Any]) -> str:
-    """What the registration achieved, in a sentence."""
+    """The outcome of the registration, in a sentence."""
     similarity = report["similarity"]
     text = (
         f"{_NAMES[similarity['name']].capitalize().replace('(lncc)', '(LNCC)')} "
@@ -58,7 +58,7 @@ def numbers(report: dict[str, Any]) -> Markup:
 
 
 def _inside(agreement: dict[str, Any]) -> str:
-    """What measures say that took no part in the registration, in words."""
+    """The verdict of measures that took no part in the registration, in words."""
     information, mismatch = agreement["information"], agreement["mismatch"]
     kind = "one contrast" if agreement["same_contrast"] else "different contrasts, or none surely"
     return (
@@ -70,7 +70,7 @@ def _inside(agreement: dict[str, Any]) -> str:
 
 
 def _plausible(report: dict[str, Any]) -> str:
-    """What tells a pair that belongs together, in words."""
+    """Signs that the pair belongs together, in words."""
     turned, hands = report["alignment"], report["handedness"]
     scales = turned["scales"]
     return (
@@ -102,7 +102,7 @@ def _labels(labels: dict[str, Any]) -> Markup:
 
 
 def provenance(report: dict[str, Any], versions: str) -> Markup:
-    """What ran, on what, by which recipe and for how long."""
+    """The run: machine, recipe, inputs and times."""
     weights = report["weights"]
     rows: list[tuple[str, Any]] = [
         ("command", element("code", None, report["command"])),

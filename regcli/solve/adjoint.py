@@ -31,7 +31,7 @@ _ROUNDING = 1e-6  # of the residual: as far as float32 goes
 
 @dataclass(frozen=True, eq=False)
 class Energy:
-    """What a displacement of features is the optimum of.
+    """The energy of which a displacement of features is the optimum.
 
     Attributes:
         weight: w, (1, 1, I, J, K).

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Problem:
-    """What a solver needs to know of a registration.
+    """A minimization problem, as solvers see it.
 
     A step of Gauss-Newton costs as much as evaluating the energy, and both share their work;
     hence `evaluate` returns a state from which `step` goes on.
@@ -28,7 +28,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """Where a solver stopped.
+    """The end of a solver's run.
 
     Attributes:
         y: The best iterate.

@@ -66,7 +66,7 @@ def force_and_blocks(
 def residual_blocks(
     moving: Tensor, fixed: Tensor, displacement: Tensor, weight: Tensor, scale: float
 ) -> Tensor:
-    """What Gauss-Newton leaves out of the Hessian: scale sum_c w r_c D^2 moving_c at each voxel.
+    """The part of the Hessian that Gauss-Newton omits, scale sum_c w r_c D^2 moving_c, per voxel.
 
     Linear interpolation bends only across two axes, so the blocks' diagonals are zero. The jumps
     of its slope at voxel centres are no part of this: a displacement is at one by chance only.

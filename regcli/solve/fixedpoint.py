@@ -258,7 +258,7 @@ def _torchdeq(name: str, g: Map, y: Tensor, evaluations: int, **options: Any) ->
 
 
 def spectral_radius(g: Map, y: Tensor, direction: Tensor, steps: int = 30) -> float:
-    """Of the slopes of a map, by power iteration on differences.
+    """Spectral radius of a map's Jacobian, by power iteration on differences.
 
     Args:
         g: The map.

@@ -20,7 +20,7 @@ _LEAST_CENTRES, _FITS = 8, 10  # of structures that say how two brains lie to ea
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """What one person's files show, cut to where they show something.
+    """One person's images and labels, cropped to the foreground.
 
     Attributes:
         space: The grid.

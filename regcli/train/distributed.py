@@ -25,7 +25,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Team:
-    """What the processes of a training do together: all of them call the same methods in turn.
+    """Collective operations: all processes of a training call the same methods in turn.
 
     Attributes:
         rank: This process.
@@ -34,7 +34,7 @@ class Team:
     rank: Rank
 
     def told(self, value: Any = None) -> Any:
-        """What the first process gives: any value that can be pickled."""
+        """Broadcast the first process's value, which can be pickled."""
         if self.rank.count == 1:
             return value
         box = [value]
@@ -112,7 +112,7 @@ def joined(rank: Rank, device: str) -> Iterator[Team]:
 
 
 def _backend(rank: Rank, device: str) -> str:
-    """How the processes talk, once each has its own GPU, if they are to use them."""
+    """The communication backend, once each process has its own GPU."""
     if device not in ("auto", "cpu", "cuda"):
         raise RecipeError(
             f"--device {device} is one device, for {rank.count} processes.",

@@ -1,4 +1,4 @@
-"""What may be drawn, as plain numbers."""
+"""Drawing: the distribution of synthetic images, as plain numbers."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _MOST_ELASTIC_MM = 20.0
 
 @dataclass(frozen=True)
 class Drawing:
-    """What may be drawn; the numbers are standard deviations or ranges.
+    """The distribution of synthetic images; the numbers are standard deviations or ranges.
 
     Attributes:
         spacing_mm: Of the drawn images.

@@ -1,4 +1,4 @@
-"""What may be learned besides features: iterated registrations, as specs of `--model` name them."""
+"""Learners: networks of steps that can be trained, by the names of `--model`."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What training lowers: how well labels, images and landmarks meet, and how smooth a map is."""
+"""Losses of training: labels, images, landmarks, smoothness and folds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -121,7 +121,7 @@ def likeness_loss(fixed: Tensor, moving: Tensor, displacement: Tensor, weight: T
 def map_loss(
     fixed: Tensor, moving: Tensor, displacement: Tensor, weight: Tensor, smoothness: float
 ) -> Tensor:
-    """What is wrong with a displacement when nothing but the images is known.
+    """The unsupervised loss of a displacement.
 
     Args:
         fixed: (1, 1, I, J, K) in [0, 1].

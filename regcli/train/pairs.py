@@ -97,7 +97,7 @@ class Pairs(Task[Drawn, FeatureNet]):
         yield self.loss(net, sample, done)
 
     def loss(self, net: FeatureNet, sample: Drawn, done: float) -> Tensor:
-        """Of a pair, () with a graph."""
+        """The loss of a pair, () with a graph."""
         fixed, moving = sample.fixed, sample.moving
         finest = sample.chance < done * _FINEST
         scores = [self._scores(net, one.image) for one in (fixed, moving)]
@@ -196,7 +196,7 @@ class Pairs(Task[Drawn, FeatureNet]):
         return Prepared(Space(self.plan.shape, mm), sample.image.to(device), weight)
 
     def _misfit(self, fixed: Sample, moving: Sample, u: Tensor) -> Tensor:
-        """What is wrong with a displacement, (): labels and landmarks say, or else the images."""
+        """The loss of a displacement, (): by labels and landmarks, or else by the images."""
         loss = _FOLDS * fold_loss(u)
         if self._labelled:
             types = self.subjects.words.common(fixed.types, moving.types)
@@ -213,7 +213,7 @@ class Pairs(Task[Drawn, FeatureNet]):
     def _score(
         self, draws: list[Sample], images: list[Prepared], found: list[FeaturePyramid]
     ) -> float:
-        """Of the registration that a user would get, from here on."""
+        """The score of the registration that a user would get with the present weights."""
         (fixed, moving), still = draws, torch.eye(4, dtype=torch.float64)
         registration = deformable(RegisterRecipe(), (_MIND,), images[0])
         watch = Watch(lambda stage, share: None)

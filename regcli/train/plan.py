@@ -1,4 +1,4 @@
-"""What to train, as plain values."""
+"""TrainPlan: all options of a training as plain values."""
 
 import contextlib
 import math
@@ -107,14 +107,14 @@ class TrainPlan:
 
     @property
     def multiple(self) -> int:
-        """Of voxels, and one more, that the network takes along an axis."""
+        """The factor f for which axes of f n + 1 voxels suit the network."""
         if self.model == "dio":
             return network(self.network, 2).multiple
         return step_network(build(LEARNERS, self.model).network).multiple
 
     @property
     def torch_device(self) -> torch.device:
-        """Where the network runs."""
+        """The device of the network."""
         return torch.device(self.device)
 
     @property

@@ -50,7 +50,7 @@ def alone_in(run: Path) -> Iterator[None]:
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """What a run was begun with.
+    """The inputs that a run was begun with.
 
     Raises:
         InputError: If train.json cannot be read.

@@ -111,7 +111,7 @@ def train_files(
 
 
 def _help(job: TrainJob, team: Team, progress: Callable[[str, float], None]) -> None:
-    """What a process does that is not the first."""
+    """The part of every process but the first."""
     cohort, subjects = _read(job, progress)
     plan, seen = team.told()
     if seen != _seen(cohort, subjects):
@@ -275,7 +275,7 @@ def _read(job: TrainJob, progress: Callable[[str, float], None]) -> tuple[Cohort
 
 
 def _seen(cohort: Cohort, subjects: Subjects) -> dict[str, Any]:
-    """What all processes of a run, and of one that goes on, must find in the data."""
+    """Cases and codes of the data, equal in all processes of a run and when it is resumed."""
     return {
         "training": [case.name for case in cohort.training],
         "validation": [case.name for case in cohort.validation],
@@ -297,7 +297,7 @@ def _record(job: TrainJob, plan: TrainPlan, team: Team) -> dict[str, Any]:
 
 
 def _origin(plan: TrainPlan) -> str:
-    """What the weights were begun with, as their header tells anybody anywhere."""
+    """The origin of the weights, as their header states it."""
     if not plan.start:
         return ""
     file = find(plan.start)

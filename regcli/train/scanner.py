@@ -1,4 +1,4 @@
-"""What a scanner makes of anatomy: any contrast, resolution and artefact.
+"""A simulated scanner: any contrast, resolution and artefact.
 
 Source: the idea is Billot et al., SynthSeg, MedIA 2023; what is drawn how is our own.
 """

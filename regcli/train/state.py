@@ -65,7 +65,7 @@ def read_state(
 
 
 def read_facts(path: Path) -> dict:
-    """What the header of a state or of weights says."""
+    """The header of a state or of weights."""
     with _opened(path) as file:
         return json.loads(file.metadata()["facts"])
 

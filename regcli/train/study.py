@@ -32,7 +32,7 @@ class Study(ABC):
 
     @abstractmethod
     def tasks(self, plan: TrainPlan, subjects: Subjects) -> list[Task[Any, Any]]:
-        """What is learned, one after another."""
+        """The tasks, in the order in which they are learned."""
 
     @abstractmethod
     def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
@@ -40,7 +40,7 @@ class Study(ABC):
 
     @abstractmethod
     def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
-        """What the header of the weights says but for what training finds out."""
+        """The header of the weights, without results of the training."""
 
     @abstractmethod
     def started(

@@ -51,12 +51,12 @@ class Subjects:
 
     @cached_property
     def usual_mm(self) -> tuple[float, float, float]:
-        """What holds nine training brains in ten, and a margin, along each axis."""
+        """The size along each axis that holds nine training brains in ten, with a margin."""
         return _reach(self.training, 0.9)
 
     @cached_property
     def whole_mm(self) -> tuple[float, float, float]:
-        """What holds every validation brain, and a margin, along each axis."""
+        """The size along each axis that holds every validation brain, with a margin."""
         return _reach(self.validation, 1.0)
 
 

@@ -42,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class PairStyle:
-    """What images that belong together share.
+    """The style that images of a pair share.
 
     Attributes:
         means: Intensity of every code of the vocabulary, see `scanner.contrast`.
@@ -58,7 +58,7 @@ class PairStyle:
 
 
 def look(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> PairStyle:
-    """What images share with one of an anatomy, at random."""
+    """Draw a style at random."""
     means = contrast(words, drawing, generator)
     kind = float(torch.rand((), generator=generator))
     return PairStyle(means, kind, of, somewhere(of, drawing, generator))
@@ -165,7 +165,7 @@ def elastic(shape: tuple[int, int, int], drawing: Drawing, generator: Generator)
 
 
 def kept(words: Vocabulary, bare: float, kind: float) -> Tensor:
-    """What is left of a head: all, the brain with the fluid around it, or the brain.
+    """Skull stripping at random: the whole head, the brain with its fluid, or the brain.
 
     Args:
         words: What the indices mean.
@@ -186,7 +186,7 @@ def kept(words: Vocabulary, bare: float, kind: float) -> Tensor:
 
 
 def field_of_view(brain: Tensor, drawing: Drawing, generator: Generator) -> Tensor:
-    """Where the scanner looks, (1, 1, I, J, K) bool: everywhere, or between six planes.
+    """The field of view, (1, 1, I, J, K) bool: everything, or the part between six planes.
 
     Each plane is a face of the brain's box moved inwards, and tilted a little in every second
     image, as a moving image is after the linear stage.

@@ -26,7 +26,7 @@ class Task(ABC, Generic[S, N]):
 
     @property
     def steps(self) -> int:
-        """How many."""
+        """The number of steps."""
         return self.plan.steps
 
     @property

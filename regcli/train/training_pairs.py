@@ -42,7 +42,7 @@ class TrainingPair:
 
 @dataclass(frozen=True, eq=False)
 class TrainingPairs:
-    """Where scenes come from and how they are judged.
+    """Draws training pairs, and scores displacements on them.
 
     Attributes:
         subjects: At least two to learn from; without landmarks, which elastic draws cannot carry.
@@ -73,7 +73,7 @@ class TrainingPairs:
         return views(fixed, moving, still, spacings_mm=steps, multiple=multiple)
 
     def misfit(self, scene: TrainingPair, view: View, recipe: Steps) -> Callable[[Tensor], Tensor]:
-        """What is wrong with a displacement on a view's grid, as a function of it: ().
+        """The loss on a view's grid, as a function of the displacement: ().
 
         Args:
             scene: The pair.
@@ -94,7 +94,7 @@ class TrainingPairs:
         return judged
 
     def score(self, scene: TrainingPair, u: Tensor, view: View, smoothness: float) -> float:
-        """Of a displacement on a view's grid: mean Dice of the types, or less the loss."""
+        """Score of a displacement on a view's grid: mean Dice of the types, or minus the loss."""
         if self.subjects.words.count == 1:
             return -float(map_loss(view.fixed, view.moving, u, view.shown, smoothness))
         own = self._prepared(scene.fixed).space

@@ -48,7 +48,7 @@ class Unrolling(StepTask):
 
 
 def _weight(step: int, recipe: Unrolled) -> float:
-    """Of the loss after a step of the finest level, counted from 1."""
+    """Weight of the loss after a step on the finest level, counted from 1."""
     if not recipe.rising:
         return float(step == recipe.steps)
     return recipe.rising ** ((step - 1) / max(recipe.steps - 1, 1))

@@ -11,7 +11,7 @@ from regcli.ops.penalty import Penalty
 
 
 class Transform(ABC):
-    """What a solver may do to a map, whatever its parameters are.
+    """The operations of a solver on a map, whatever its parameters are.
 
     A step comes from a model of the energy in a small displacement composed before the map, and
     is applied by `retract`; nothing else knows whether steps are added or composed.

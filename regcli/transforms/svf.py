@@ -60,7 +60,7 @@ class Stationary(Transform):
         return torch.eye(3, 4, dtype=torch.float64), self.displacement(y)
 
     def displacement(self, y: Tensor) -> Tensor:
-        """Of exp(v): (1, 3, I, J, K) voxels."""
+        """The displacement of exp(v): (1, 3, I, J, K) voxels."""
         return exponentiate(y, self.squarings)
 
     def step(

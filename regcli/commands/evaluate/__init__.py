@@ -1,1 +1,1 @@
-"""What `regcli evaluate` does, on files."""
+"""`regcli evaluate`, on files."""

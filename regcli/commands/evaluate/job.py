@@ -12,7 +12,7 @@ SIDES = ("fixed", "moved", "moving")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What to compare; see `regcli evaluate --help`.
+    """All options of an evaluation; see `regcli evaluate --help`.
 
     Attributes:
         transforms: A result folder, a regcli.json, or ITK files in ANTs order; it carries

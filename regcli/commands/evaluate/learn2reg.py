@@ -23,7 +23,7 @@ from regcli.io.tasks import Method, Task, TaskPair, find_field, read_task, read_
 
 @dataclass(frozen=True)
 class TaskJob:
-    """What to measure.
+    """All options of a Learn2Reg evaluation.
 
     Attributes:
         task: Learn2Reg's *_evaluation_config.json.
@@ -129,7 +129,7 @@ def _read_case(task: Task, pair: TaskPair, field: Path, warnings: list[str]) -> 
 
 
 def _measure(case: _Case) -> dict[str, Any]:
-    """What the evaluator writes of a case."""
+    """The evaluator's measures of a case."""
     found: dict[str, Any] = {}
     for method in case.task.methods:
         detailed = _detailed(case, method)

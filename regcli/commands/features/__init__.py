@@ -1,1 +1,1 @@
-"""What `regcli features` does, on files."""
+"""`regcli features`, on files."""

@@ -80,7 +80,7 @@ def _plane(level: LevelMaps) -> int:
 
 
 def _window(level: LevelMaps) -> tuple[tuple[float, float], tuple[float, float]]:
-    """What is shown, mm along the first two axes from the grid's first voxel."""
+    """The extent of the picture, mm along the first two axes from the grid's first voxel."""
     ends = []
     for axis in (0, 1):
         h, found = level.space.spacing[axis], level.foreground.nonzero()[:, axis]

@@ -147,7 +147,7 @@ def _file(kind: str, level: str) -> str:
 
 
 def _kind(name: str) -> str:
-    """What the record calls a file."""
+    """The name of a file in the record."""
     return {PICTURE: "picture", RECORD: "json"}.get(name, name.removesuffix(".nii.gz"))
 
 
@@ -210,7 +210,7 @@ def _write(maps: FeatureMaps, folder: OutputFolder, progress: Callable[[str, flo
 
 
 def _record(job: FeatureJob, file: ImageFile, maps: FeatureMaps) -> dict[str, Any]:
-    """What features.json holds, but for files and times."""
+    """The content of features.json, without files and times."""
     return {
         "version": regcli.__version__,
         "command": shlex.join(job.command),

@@ -1,1 +1,1 @@
-"""What `regcli register` does, on files."""
+"""`regcli register`, on files."""

@@ -24,7 +24,7 @@ _FAR_MM = 20.0  # a landmark may lie a little outside of what was scanned
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a job's files hold."""
+    """The contents of a job's files."""
 
     fixed: ImageFile
     moving: ImageFile
@@ -35,7 +35,7 @@ class Inputs:
     rigidity: ImageFile | None
 
     def prompts(self, recipe: RegisterRecipe) -> Prompts | None:
-        """What drives the registration besides the images, if the recipe wants that."""
+        """Points and labels that drive the registration, if the recipe wants that."""
         labels = self.labels if recipe.use_labels else None
         points = None
         if recipe.use_points and self.points is not None:

@@ -1,4 +1,4 @@
-"""What would be odd about a registration that looks good: what it is of, and how far it turned.
+"""Plausibility: rotation, scales, overlap, handedness and other signs of a wrong pair.
 
 Deformable registration makes nearly everything look alike. Whether the right things were given to
 it shows elsewhere: in how far the images had to be turned and scaled, in how much of each the

@@ -1,4 +1,4 @@
-"""What a registration leaves behind: regcli.json, the files beside it, and proof that they hold."""
+"""The results of a registration: regcli.json and the files beside it, read back and checked."""
 
 import shlex
 from collections.abc import Callable
@@ -40,7 +40,7 @@ _REPORT = "Report this, with the images' headers (regcli info)."
 
 
 def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str]) -> dict[str, Any]:
-    """What regcli.json holds, but for times and memory, which are known at the very end.
+    """The content of regcli.json, without times and memory, which are known at the very end.
 
     Args:
         job: What was asked.
@@ -96,7 +96,7 @@ def make_report(job: Job, inputs: Inputs, result: Result, names: dict[str, str])
 
 
 def shown(inputs: Inputs, result: Result) -> Subject:
-    """What report.html shows of a registration."""
+    """The content of report.html."""
     return Subject(
         inputs.fixed.image,
         inputs.moving.image,
@@ -141,7 +141,7 @@ def _similarity(
 
 
 def _level(trace: Trace) -> dict[str, Any]:
-    """What happened on one level."""
+    """The record of one level."""
     return {
         "stage": trace.stage,
         "level": trace.level,
@@ -155,7 +155,7 @@ def _level(trace: Trace) -> dict[str, Any]:
 
 
 def _measure(trace: Trace) -> str:
-    """What the residuals of a level are."""
+    """The meaning of a level's residuals, in words."""
     return "relative residual" if trace.stage == STEPS else "energy x"
 
 
@@ -181,7 +181,7 @@ def _device() -> str:
 
 
 def describe_file(file: ImageFile) -> dict[str, Any]:
-    """What a record says of an input: path, hash and grid."""
+    """The record of an input: path, hash and grid."""
     space = file.image.space
     return {
         "path": str(file.path),

@@ -1,1 +1,1 @@
-"""What `regcli sweep` does, on files."""
+"""`regcli register --sweep`, on files."""

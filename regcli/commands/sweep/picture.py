@@ -106,7 +106,7 @@ def draw_tradeoff(record: dict[str, Any], path: Path) -> None:
 
 
 def _qualities(rows: list[Row]) -> list[Measure]:
-    """How well the images match: what says most of that comes last."""
+    """Measures of the match, the most telling one last."""
     name, column = likeness(rows)
     return [
         _stages(rows, column, f"similarity ({name})", rising=True),

@@ -69,7 +69,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Swept:
-    """What became of a sweep.
+    """The outcome of a sweep.
 
     Attributes:
         record: What sweep.json holds.
@@ -170,7 +170,7 @@ def _registered(sweep: Sweep, jobs: dict[str, Job], inputs: Inputs, shown: Shown
 
 
 def _row(job: Job, report: dict[str, Any]) -> dict[str, Any]:
-    """What the sweep says of a registration."""
+    """The row of a registration."""
     gates = []
     for gate in job.fail_on:
         try:
@@ -182,7 +182,7 @@ def _row(job: Job, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(error: RegcliError) -> dict[str, Any]:
-    """What the sweep says of a registration that came to nothing."""
+    """The row of a registration that failed."""
     verdict = {"status": "FAIL", "reasons": [error.cause]}
     empty: dict[str, Any] = dict.fromkeys(("folder", *_KEPT))
     return empty | {"warnings": [], "verdict": verdict, "gates": [], "error": error.cause}

@@ -37,7 +37,7 @@ COLUMNS = {
 
 
 def number(row: Row, column: str) -> Any:
-    """What a row of sweep.json has in a column of sweep.csv; None if that is not known."""
+    """The value of a row of sweep.json in a column of sweep.csv; None if it is not known."""
     found: Any = row
     for key in COLUMNS[column]:
         found = found.get(key) if isinstance(found, dict) else None

@@ -6,7 +6,7 @@ from regcli.ops.backends.numba.slabs import inline, kernel
 
 @inline
 def _inverse(j00, j01, j02, j10, j11, j12, j20, j21, j22):
-    """Of a matrix of 3 x 3, row by row; its determinant counts as 0.1 at least, or at most -0.1.
+    """Inverse of a 3 x 3 matrix, row by row; its determinant is kept at least 0.1 away from zero.
 
     At a fold, the inverse means nothing.
     """

@@ -152,7 +152,7 @@ def invert(lo, hi, u, tolerance, most, v, residual):
 
 @kernel
 def invert_again(lo, hi, where, u, tolerance, most, v, residual, found):
-    """Where `invert` did not get there, start anew from what the 26 neighbours found.
+    """Where `invert` did not converge, restart from the solutions of the 26 neighbours.
 
     where (N, 3): those voxels. found (N, 6): the best v and its residual of each; v, residual: of
     the pass before, read only.

@@ -28,7 +28,7 @@ def central(u, c, i, j, k):
 
 @inline
 def determinant(a00, a01, a02, a10, a11, a12, a20, a21, a22):
-    """Of a 3 x 3 matrix."""
+    """Determinant of a 3 x 3 matrix."""
     return (
         a00 * (a11 * a22 - a12 * a21)
         - a01 * (a10 * a22 - a12 * a20)

@@ -77,7 +77,7 @@ def _lanes_along_i(nj, nk, LANES: tl.constexpr, WALK: tl.constexpr):
 
 @triton.jit
 def _passing(start, step, inside, n, RADIUS: tl.constexpr):
-    """What enters the windows at a step of a walk along an axis of n, what leaves, and whether."""
+    """Indices that enter and leave the windows at a step along an axis of n, if they do."""
     p = start + (step - RADIUS)
     q = p - (2 * RADIUS + 1)
     enters = inside & (p >= 0) & (p < n)
@@ -152,7 +152,7 @@ def _spread(
 
 @triton.jit
 def _change(sums, n, gone, enters, leaves):
-    """What a total of windows gains when its next plane, sums[n], enters and sums[gone] leaves."""
+    """The change of a running sum when plane sums[n] enters and sums[gone] leaves."""
     a = tl.load(sums + n, mask=enters, other=0.0).to(tl.float64)
     return a - tl.load(sums + gone, mask=leaves, other=0.0).to(tl.float64)
 

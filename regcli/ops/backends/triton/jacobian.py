@@ -49,7 +49,7 @@ def _each(kernel: Any, u: Tensor) -> Tensor:
 
 @triton.jit
 def determinant(a00, a01, a02, a10, a11, a12, a20, a21, a22):
-    """Of 3 x 3 matrices."""
+    """Determinants of 3 x 3 matrices."""
     return (
         a00 * (a11 * a22 - a12 * a21)
         - a01 * (a10 * a22 - a12 * a20)

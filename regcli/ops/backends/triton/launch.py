@@ -1,4 +1,4 @@
-"""What all launches share: blocks, grids, the device, and the flat index of a voxel.
+"""Common parts of all launches: blocks, grids, the device, and the flat index of a voxel.
 
 A program takes a block of voxels by their flat index, so that lanes run along the last axis
 whatever the shape. Voxels are counted in 32 bits, and offsets into tensors of several channels
