@@ -16,7 +16,9 @@ class Shift(Method):
     def run(self, pair, watch):
         watch.report("shift", 1.0)
         u = torch.tensor(SHIFT_MM).view(1, 3, 1, 1, 1).expand(1, 3, *pair.file.shape)
-        return StageResult(pair.total, u.clone(), seconds={"solve": 1.0}, notes=("Shifted.",))
+        return StageResult(
+            pair.fixed_to_moving, u.clone(), seconds={"solve": 1.0}, notes=("Shifted.",)
+        )
 
 
 def shift(recipe, priors, space, device):

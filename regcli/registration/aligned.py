@@ -25,7 +25,7 @@ class AlignedPair:
         home: The canonical grid of the fixed image itself.
         file: Its grid as it is stored.
         middle: Half-way, if both images are there.
-        total: (4, 4) fixed image's world to moving image's world.
+        fixed_to_moving: (4, 4) fixed image's world to moving image's world.
     """
 
     fixed: Prepared
@@ -35,7 +35,7 @@ class AlignedPair:
     home: Space
     file: Space
     middle: Midpoint | None
-    total: Tensor
+    fixed_to_moving: Tensor
 
     @cached_property
     def inner(self) -> Prepared:

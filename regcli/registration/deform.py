@@ -125,7 +125,7 @@ class Deformation(Method):
             y = registration.transform.resize(y, space, pair.middle.space)
         displacement = pair.displacement(y)
         return StageResult(
-            affine=pair.total,
+            affine=pair.fixed_to_moving,
             displacement=displacement,
             metrics=compared.specs,
             weights=None if network is None else (network.name, network.sha256),

@@ -42,8 +42,8 @@ def resolve_method(
 
     Args:
         recipe: What to do.
-        priors: Priors.
-        space: Of the fixed image.
+        priors: Masks, prompts and so on.
+        space: Grid of the fixed image.
         device: Where to compute.
 
     Raises:

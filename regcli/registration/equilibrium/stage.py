@@ -86,7 +86,7 @@ class LearnedSteps(Method):
             y = transferred(y, space, pair.middle.space)
         displacement = pair.displacement(y)
         return StageResult(
-            affine=pair.total,
+            affine=pair.fixed_to_moving,
             displacement=displacement,
             metrics=SAME if contrast.same else CROSS,
             weights=(network.name, network.sha256),
