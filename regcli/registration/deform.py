@@ -38,7 +38,7 @@ class Refinement(Method):
 
     Attributes:
         recipe: Its transform.
-        given: Prompts.
+        priors: Prompts.
         candidates: Networks, at least one.
         notes: See Method.
     """
@@ -74,7 +74,7 @@ class Deformation(Method):
 
     Attributes:
         recipe: What to do.
-        given: Prompts, and a factor of the regularization.
+        priors: Prompts, and a factor of the regularization.
         candidates: Networks of features, if there are any.
         notes: See Method.
     """

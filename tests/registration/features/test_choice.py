@@ -148,7 +148,7 @@ def test_weights_that_give_no_numbers_are_no_reason_to_fail_unless_asked_for(
         raise WeightsError("The weights mine give something that is no number.", "Use others.")
 
     path = str(write_weights(tmp_path / "mine.safetensors", volumes=WIDE))
-    monkeypatch.setattr(choice, "describe_pair", say_nothing)
+    monkeypatch.setattr(choice, "extract_pair", say_nothing)
     found, said = decide(images, weights=path)
     assert found is None
     assert "no number" in said
