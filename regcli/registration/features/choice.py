@@ -98,7 +98,10 @@ def features(networks: Sequence[FeatureModel], pair: AlignedPair, *, insisted: b
             trust = None
             continue
         shares = [described.suits(network.usual) for described in found]
-        says = f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume"
+        says = (
+            f"{shares[0]:.0%} and {shares[1]:.0%} of the structures have a usual volume, apart "
+            "from those that the image's edge cuts"
+        )
         if last or min(shares) == 1:
             before = f" ({'; '.join(against)})" if against else ""
             note = (
