@@ -11,8 +11,8 @@ from regcli.io import weights
 from regcli.io.files import digest_of
 from regcli.recipe import INITS
 
-# Where a job goes, what it replaces and how it is told decide nothing of what is found; results
-# have the same bits on any number of threads, and gates are asked again.
+# Fields of a job that do not change its result. Threads are left out of the recipe too, since
+# results have the same bits on any number of them; gates are evaluated again.
 _FREE = ("out", "force", "log", "command", "fail_on")
 
 

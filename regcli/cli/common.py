@@ -91,7 +91,7 @@ class Verbosity:
 
     @classmethod
     def of(cls, quiet: bool, verbose: bool) -> "Verbosity":
-        """From -q and -v.
+        """The verbosity that -q and -v ask for.
 
         Raises:
             RecipeError: If both are given.

@@ -12,10 +12,10 @@ from regcli.recipe import RegisterRecipe
 if TYPE_CHECKING:
     from regcli.commands.register.job import Job
 
-# Parameters that a job takes as they are.
+# Options that become fields of a job unchanged.
 _FILES = ("fixed_mask", "moving_mask", "smoothness_map", "fixed_labels", "moving_labels")
 _PLAIN = (*_FILES, "fixed_points", "moving_points", "points_space", "naming", "force", "time_limit")
-# Likewise a recipe.
+# Options that become fields of a recipe unchanged.
 _SPECS = ("metric", "regularizer")
 _NUMBERS = {"restrict": "1x1x0", "iterations": "100x50x20", "levels": "100x50x20"}
 _VALUES = ("model", "weights", "transform", "init", "smoothness", "tol", "solver", "diagnose")

@@ -69,7 +69,7 @@ def header_of(path: Path, decode: Decoder, size: int) -> Header:
 
 
 def read_by(path: Path, decode: Decoder) -> tuple[Header, np.ndarray, str]:
-    """As `Codec.read`, of a file whose bytes have a layout."""
+    """Read a file by the layout of its bytes; see `Codec.read`."""
     raw, digest = files.read_whole(path)
     layout = decode(raw, path)
     return layout.header, layout.voxels(raw), digest

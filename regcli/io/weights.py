@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from regcli.errors import WeightsError
 
-# What --model auto and dio take where no --weights are given: the first that suits the images.
+# Weights of --model auto and dio where no --weights are given: the first that suits the images.
 DEFAULTS = ("dio-brain", "dio-brain-any")
 DEFAULT = DEFAULTS[0]
 DEFAULT_STEPS = "deq-brain"  # what --model deq takes

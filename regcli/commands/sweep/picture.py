@@ -19,7 +19,7 @@ _LONG = 50  # names with as many letters together stand beside each other no mor
 _PLAIN, _FOLDED = "C0", "C3"
 
 
-# Where a name may begin, points to the right of what it names and above it: near it at first.
+# Candidate offsets of a name from its mark, in points to the right and up, the nearest first.
 _PLACES = [
     (right * reach, up * rise)
     for reach, rise in ((7, 2), (16, 14), (30, 28), (16, 50), (45, 50), (16, 80), (16, 110))
@@ -226,7 +226,7 @@ def _draw_measure(axes: "Axes", record: dict[str, Any], measure: Measure, *, las
 
 
 def _positions(values: list[float]) -> tuple[list[float] | None, Literal["linear", "log"]]:
-    """Where rising numbers stand on an axis, and its kind; None for evenly, if not apart."""
+    """Positions of rising numbers on an axis, None to space them evenly; and the axis's scale."""
     if values[0] <= 0:  # a tolerance of 0 is no number, but automatic
         return None, "linear"
     scale = "log" if values[-1] >= _DECADE * values[0] else "linear"

@@ -26,7 +26,7 @@ from regcli.registration.priors import Priors
 
 FILES = {"csv": "sweep.csv", "png": "sweep.png", "json": "sweep.json"}
 _UNSAFE = re.compile(r"[^\w.=+-]")  # in the name of a folder
-# What of a registration's own record the sweep's repeats.
+# Keys of a registration's record that the record of the sweep repeats.
 _KEPT = (
     *("metric", "weights", "similarity", "jacobian", "inverse", "labels", "points"),
     *("seconds", "stopped", "warnings", "verdict"),
