@@ -21,12 +21,13 @@ from rich.table import Table
 from regcli.io import weights as files
 from regcli.io.cases import read_cohort
 from regcli.ops.jacobian import jacobian_determinant
-from regcli.registration.equilibrium.force import advance, rms, transferred
+from regcli.registration.equilibrium.force import advance, rms
 from regcli.registration.equilibrium.model import StepModel, assemble
 from regcli.train.losses import map_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects, read_subjects
 from regcli.train.training_pairs import TrainingPair, TrainingPairs
+from regcli.transforms.grids import resample_field
 
 HELD_OUT = ("sub-13", "sub-14", "sub-15")
 TIMES = 8  # of the steps in training
@@ -80,7 +81,7 @@ def follow(
     for level, view in enumerate(levels):
         memory = ()
         if level:
-            u = transferred(u, levels[level - 1].space, view.space)
+            u = resample_field(u, levels[level - 1].space, view.space)
         finest = level == len(levels) - 1
         for step in range(network.steps * (TIMES if finest else 1) + finest):
             onward, memory = advance(network.net, view, u, level, memory, sigma=network.sigma)

@@ -16,12 +16,13 @@ from convergence import read_network, read_people
 from rich.console import Console
 from rich.table import Table
 
-from regcli.registration.equilibrium.force import LearnedForce, transferred
+from regcli.registration.equilibrium.force import LearnedForce
 from regcli.registration.equilibrium.model import StepModel
 from regcli.registry import FIXED_POINTS, build
 from regcli.solve.fixedpoint import Rules, find
 from regcli.train.plan import TrainPlan
 from regcli.train.training_pairs import TrainingPair, TrainingPairs
+from regcli.transforms.grids import resample_field
 
 PLAIN, MOST = 48, 96  # evaluations: of plain steps, and of the others before they are given up
 SOLVERS = (*FIXED_POINTS, "anderson:memory=4,damping=1")
@@ -54,7 +55,7 @@ def race(network: StepModel, scene: TrainingPair, scenes: TrainingPairs) -> list
     start = levels[0].start
     for number, view in enumerate(levels):
         if number:
-            start = transferred(start, levels[number - 1].space, view.space)
+            start = resample_field(start, levels[number - 1].space, view.space)
         g = LearnedForce(network.net, view, network.sigma).onward
         end = start
         with torch.no_grad():

@@ -4,15 +4,19 @@ import dataclasses
 import json
 import math
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regcli import registry
+from regcli.compatibility import BESIDE, FAMILIES_REFUSED, Rule, rules
 from regcli.errors import InputError, RecipeError
 
 INITS = ("auto", "none", "header", "moments")
-_SMOOTHING, _BY_NETWORK = ("diffusion:weight=0.1", "volume"), ("diffusion",)
+_REGULARIZERS = ("diffusion:weight=0.1", "volume")  # that "auto" stands for
+_OWN_REGULARIZERS = {"deq": ("diffusion",)}  # of methods with other ones
+_ONE_LIMIT = ("deq",)  # methods whose levels share one limit of iterations
 _SEEDS = 1 << 63  # torch takes no more
 INTERPOLATIONS = ("auto", "linear", "nearest", "label", "cubic")
 
@@ -25,8 +29,9 @@ class RegisterRecipe:
         model: "classical", "dio" (learned features), "deq" (learned steps), or "auto": dio if
             weights suit the images.
         weights: Name of shipped weights, or a path; empty for the default ones.
-        transform: A spec of registry.TRANSFORMS, or for deq of registry.STATES; a deformable one
-            follows the linear stages.
+        transform: A spec of registry.TRANSFORMS; a deformable one follows the linear stages.
+        symmetric: Whether both images move and meet half-way, so that swapped images give the
+            inverse map; "diffeo:symmetric=true" as `transform` says the same.
         init: "auto", "none", "header", "moments", or the path of a transform file.
         metric: "auto", or specs of registry.SIMILARITIES that are added.
         regularizer: "auto", or specs of registry.REGULARIZERS that are added.
@@ -51,6 +56,7 @@ class RegisterRecipe:
     model: str = "auto"
     weights: str = ""
     transform: str = "diffeo"
+    symmetric: bool = False
     init: str = "auto"
     metric: tuple[str, ...] = ("auto",)
     regularizer: tuple[str, ...] = ("auto",)
@@ -76,13 +82,14 @@ class RegisterRecipe:
             RecipeError: Naming what is allowed.
         """
         _one_of("model", self.model, tuple(registry.METHODS))
-        if self.model == "deq" and self.family in registry.LINEAR:
+        self._take_symmetry_from_transform()
+        if self.family in FAMILIES_REFUSED.get(self.model, ()):
+            others = (f for f in registry.TRANSFORMS if f not in FAMILIES_REFUSED[self.model])
             raise RecipeError(
-                f"--transform {self.transform} compares intensities, as --model deq does not.",
-                f"Leave --model and --weights out, or choose from {', '.join(registry.STATES)}.",
+                f"--transform {self.transform} compares intensities, as --model {self.model} does "
+                "not.",
+                f"Leave --model and --weights out, or choose from {', '.join(others)}.",
             )
-        table = registry.STATES if self.model == "deq" else registry.TRANSFORMS
-        registry.parse(table, self.transform)
         if "auto" in self.metric and len(self.metric) > 1:
             raise RecipeError(
                 "--metric auto cannot be added to other metrics.", "Name them all, or none."
@@ -132,15 +139,16 @@ class RegisterRecipe:
                 "Write shrink factors in falling order, such as 4x2x1.",
             )
         registry.parse(registry.FIXED_POINTS, self.solver)
-        self._refuse_what_is_ignored()
+        self.check_compatible()
         if self.linear and self.init == "none":
             raise RecipeError(
                 f"--init none leaves nothing to do for --transform {self.transform}.",
                 "Use --init header to start from the images' own positions.",
             )
-        if self.model == "deq" and len(self.iterations) > 1:
+        if self.model in _ONE_LIMIT and len(self.iterations) > 1:
             raise RecipeError(
-                "--model deq takes one number of --iterations.", "It is the limit of every level."
+                f"--model {self.model} takes one number of --iterations.",
+                "It is the limit of every level.",
             )
 
     @property
@@ -166,7 +174,58 @@ class RegisterRecipe:
         """
         if self.regularizer != ("auto",):
             return self.regularizer
-        return _BY_NETWORK if self.model == "deq" else _SMOOTHING
+        return _OWN_REGULARIZERS.get(self.model, _REGULARIZERS)
+
+    def check_compatible(self, beside: Collection[str] = ()) -> None:
+        """Refuse options that would have no effect.
+
+        Args:
+            beside: Options that were given beside the recipe: of compatibility.BESIDE, or fields
+                that hold although the recipe does not say so.
+
+        Raises:
+            RecipeError: Naming the option and the reason.
+        """
+        for rule in rules(self.model, self.transform, symmetric=self.symmetric):
+            self.refuse(rule, beside)
+
+    def refuse(self, rule: Rule, beside: Collection[str] = ()) -> None:
+        """Refuse options that a rule says have no effect.
+
+        Args:
+            rule: The rule.
+            beside: See `check_compatible`.
+
+        Raises:
+            RecipeError: Naming the first one that was given.
+        """
+        for option in rule.options:
+            if option in beside or self._gives(option):
+                shown = BESIDE.get(option, f"--{option.replace('_', '-')}")
+                shown = shown.replace("transform:", f"transform {self.family}:")
+                raise RecipeError(f"{shown} has no effect with {rule.by}.", rule.remedy)
+
+    def _gives(self, option: str) -> bool:
+        """Whether a field, or an option of the transform, was given."""
+        name, _, part = option.partition(":")
+        if part:
+            return part in registry.parse(registry.TRANSFORMS, self.transform)[1]
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        return name in defaults and getattr(self, name) != defaults[name]
+
+    def _take_symmetry_from_transform(self) -> None:
+        """Make `symmetric` of diffeo:symmetric=true, as it was written before it had a field."""
+        family, options = registry.parse(registry.TRANSFORMS, self.transform)
+        if family != "diffeo" or "symmetric" not in options:
+            return
+        text = options.pop("symmetric").lower()
+        if text not in ("true", "false"):
+            raise RecipeError(
+                f"'{self.transform}': '{text}' is not true or false.", "Give a value of that kind."
+            )
+        rest = ",".join(f"{name}={value}" for name, value in options.items())
+        object.__setattr__(self, "transform", f"{family}:{rest}" if rest else family)
+        object.__setattr__(self, "symmetric", self.symmetric or text == "true")
 
     def _check_restriction(self) -> None:
         text = "x".join(map(str, self.restrict))
@@ -179,26 +238,6 @@ class RegisterRecipe:
             raise RecipeError("--restrict 1x1x1 leaves every axis free.", "Leave it out.")
         if self.restrict == (0, 0, 0):
             raise RecipeError("--restrict 0x0x0 leaves nothing to do.", "Leave an axis free.")
-
-    def _refuse_what_is_ignored(self) -> None:
-        other = "a deformable one, such as diffeo" if self.linear else "another one, such as svf"
-        for option in registry.IGNORED_BY_FAMILY.get(self.family, ()):
-            self._refuse(option, f"--transform {self.transform}", other)
-        for option in registry.IGNORED_BY_METHOD.get(self.model, ()):
-            heeding = next(
-                model
-                for model, ignored in registry.IGNORED_BY_METHOD.items()
-                if model != "auto" and option not in ignored
-            )
-            self._refuse(option, f"--model {self.model}", f"--model {heeding}")
-
-    def _refuse(self, option: str, by: str, other: str) -> None:
-        field = next(f for f in dataclasses.fields(self) if f.name == option)
-        if getattr(self, option) != field.default:
-            raise RecipeError(
-                f"--{option.replace('_', '-')} has no effect with {by}.",
-                f"Leave it out, or choose {other}.",
-            )
 
     def with_values(self, values: dict[str, Any]) -> "RegisterRecipe":
         """This recipe with some fields replaced.

@@ -37,21 +37,8 @@ METHODS: Table = {
     "dio": "regcli.registration.deform:energy_method",
     "deq": "regcli.registration.equilibrium.stage:equilibrium_method",
 }
-# Fields of RegisterRecipe that a method, and a family of maps, does not heed.
-IGNORED_BY_METHOD = {
-    "auto": ("solver", "diagnose"),
-    "dio": ("solver", "diagnose"),
-    "deq": ("metric", "levels"),
-    "classical": ("weights", "solver", "diagnose"),
-}
-FOLDLESS = ("diffeo", "svf", "geodesic", "composed")  # these maps never fold
+FOLDLESS = ("diffeo", "svf", "geodesic")  # these maps never fold
 LINEAR = ("translation", "rigid", "similarity", "affine")
-IGNORED_BY_FAMILY = {
-    **dict.fromkeys(
-        LINEAR, ("iterations", "levels", "tol", "smoothness", "regularizer", "restrict")
-    ),
-    "geodesic": ("restrict",),
-}
 SIMILARITIES: Table = {
     "lncc": "regcli.energy.intensity:LNCC",
     "ssd": "regcli.energy.intensity:SSD",
@@ -71,14 +58,6 @@ FIXED_POINTS: Table = {
     "picard": "regcli.solve.fixedpoint:Picard",
     "anderson": "regcli.solve.fixedpoint:Anderson",
     "broyden": "regcli.solve.fixedpoint:Broyden",
-}
-STATES: Table = {
-    "diffeo": "regcli.registration.equilibrium.states:Velocity",
-    "freeform": "regcli.registration.equilibrium.states:Displacement",
-    "svf": "regcli.registration.equilibrium.states:Velocity:symmetric=false",
-    "geodesic": "regcli.registration.equilibrium.states:GeodesicState",
-    "bspline": "regcli.registration.equilibrium.states:Spline",
-    "composed": "regcli.registration.equilibrium.states:Composed",
 }
 ADJOINTS: Table = {
     "gn-ift": "regcli.solve.adjoint:GaussNewtonIFT",

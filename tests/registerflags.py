@@ -72,6 +72,10 @@ ACTS = {
         ["--transform", "freeform"],
         lambda a, b: b.solved["stage"] == "freeform" and b.differs(a),
     ),
+    "--symmetric": (
+        ["--symmetric"],
+        lambda a, b: b.report["recipe"]["symmetric"] and b.differs(a),
+    ),
     "--init": (
         ["--init", "header"],
         lambda a, b: "affine" in [level["stage"] for level in b.report["solver"]],
@@ -171,19 +175,20 @@ _LINEAR = (*_LINEAR, "restrict 1x1x0", "smoothness-map {half}", "init none", "pr
 _LINEAR = (*_LINEAR, "metric mi --metric ncc", "write log_jacobian", "fail-on folds>0")
 _LINEAR = (*_LINEAR, "sweep smoothness=1,2")
 _DEQ = ("metric ssd", "levels 2")
-_DEQ = (*_DEQ, "iterations 9x9", "transform rigid", "solver anderson --transform composed")
+_DEQ = (*_DEQ, "iterations 9x9", "transform rigid", "transform diffeo:cap=2")
 _DEQ = (*_DEQ, "sweep metric=ssd,ncc")
 _SYMMETRIC = ("restrict 1x1x0", "smoothness-map {half}", "use-points POINTS", "init {warp}")
 _UNROLL = ("solver anderson", "tol .1", "diagnose", "regularizer tv", "smoothness 2")
-_UNROLL = (*_UNROLL, "restrict 1x1x0", "smoothness-map {half}", "use-points POINTS")
-_UNROLL = (*_UNROLL, *(f"transform {name}" for name in ("svf", "geodesic", "bspline", "composed")))
+_UNROLL = (*_UNROLL, "symmetric", "restrict 1x1x0", "smoothness-map {half}", "use-points POINTS")
+_UNROLL = (*_UNROLL, *(f"transform {name}" for name in ("svf", "geodesic", "bspline")))
 REFUSED = (
     *(f"--{what} --transform rigid" for what in _LINEAR),
     *(f"--tol .1 --transform {family}" for family in LINEAR),
     *(f"--{what} --model deq --weights {{steps}}" for what in _DEQ),
     *(f"--{what} --weights {{steps}}" for what in _DEQ[:2]),  # which are of deq
     *(f"--{what} --model deq --weights {{unroll}}" for what in _UNROLL),
-    *(f"--{what} --transform diffeo:symmetric=true" for what in _SYMMETRIC),
+    *(f"--{what} --symmetric" for what in _SYMMETRIC),
+    *(f"--symmetric --transform {family}" for family in ("svf", "bspline", *LINEAR)),
     *(f"--{what} --model {m}" for what in ("solver broyden", "diagnose") for m in MODELS),
     "--weights {dio} --model classical",
     "--weights {dio} --transform rigid",

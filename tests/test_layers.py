@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1] / "regcli"
 LAYERS = """
 errors
 registry
+compatibility
 recipe
 ops
 image
@@ -23,7 +24,7 @@ cli
 __main__
 """
 REGISTRATION = """
-pyramid checks features.trust features.channels equilibrium.states
+pyramid checks features.trust features.channels
 normalize force features.model
 prompts levels features.extract equilibrium.model
 priors multiresolution equilibrium.force

@@ -30,6 +30,7 @@ FULL = RegisterRecipe(
 STEPS = RegisterRecipe(
     model="deq", transform="freeform", solver="anderson:memory=5", diagnose=True, iterations=(96,)
 )
+BOTH = RegisterRecipe(symmetric=True)
 TOML = """
 model = "dio"
 weights = "some.safetensors"
@@ -59,7 +60,7 @@ def refuse(match, **values):
 
 
 def test_json_brings_back_the_same_recipe(tmp_path):
-    for recipe in (RegisterRecipe(), FULL, STEPS):
+    for recipe in (RegisterRecipe(), FULL, STEPS, BOTH):
         path = tmp_path / "regcli.json"
         path.write_text(json.dumps({"recipe": recipe.to_dict(), "version": "1"}))
         assert RegisterRecipe().with_values(recipes.read_recipe(path)) == recipe
@@ -75,7 +76,7 @@ def test_toml_gives_the_recipe_it_spells(tmp_path):
 
 def test_the_recipes_here_leave_no_field_at_its_default():
     for field in dataclasses.fields(FULL):
-        values = [getattr(recipe, field.name) for recipe in (FULL, STEPS)]
+        values = [getattr(recipe, field.name) for recipe in (FULL, STEPS, BOTH)]
         assert any(value != field.default for value in values), field.name
 
 
@@ -88,8 +89,7 @@ def test_the_recipes_here_leave_no_field_at_its_default():
     ids=str,
 )
 def test_what_learned_steps_ignore_is_refused(values):
-    fields = {name.replace("-", "_"): value for name, value in values.items()}
-    refuse(f"--{next(iter(values))} has no effect with --model deq", model="deq", **fields)
+    refuse(f"--{next(iter(values))} has no effect with --model deq", model="deq", **values)
 
 
 @pytest.mark.parametrize("values", [{"solver": "anderson"}, {"diagnose": True}], ids=str)
@@ -98,7 +98,8 @@ def test_what_only_learned_steps_know_is_refused_elsewhere(model, values):
     refuse(f"--{next(iter(values))} has no effect with --model {model}", model=model, **values)
 
 
-def test_learned_steps_have_their_own_transforms_solvers_and_limits():
+def test_learned_steps_have_transforms_solvers_and_limits_of_their_own():
+    refuse("--transform diffeo:cap has no effect", model="deq", transform="diffeo:cap=0.3")
     refuse("choose from diffeo, freeform, svf", model="deq", transform="rigid")
     refuse("Choose from picard, anderson, broyden", model="deq", solver="newton")
     refuse("one number of --iterations", model="deq", iterations=(50, 20))
@@ -282,3 +283,13 @@ def test_a_binary_file_is_an_input_error(tmp_path):
     path.write_bytes(b"\x1f\x8b\x08\x00\xff\xfe")
     with pytest.raises(InputError, match="is not a recipe"):
         recipes.read_recipe(path)
+
+
+def test_symmetry_may_be_written_as_an_option_of_diffeo():
+    found = RegisterRecipe(transform="diffeo:symmetric=true,cap=0.3")
+    assert found == RegisterRecipe(transform="diffeo:cap=0.3", symmetric=True)
+    assert RegisterRecipe(transform="diffeo:symmetric=false") == RegisterRecipe()
+    assert RegisterRecipe().with_values(found.to_dict()) == found
+    refuse("'maybe' is not true or false", transform="diffeo:symmetric=maybe")
+    refuse("--symmetric has no effect with --transform svf", transform="svf", symmetric=True)
+    refuse("--restrict has no effect with --symmetric", restrict=(1, 1, 0), symmetric=True)

@@ -7,7 +7,6 @@ from regcli import registry
 from regcli.energy.base import Regularizer, Similarity
 from regcli.errors import RecipeError
 from regcli.registration.equilibrium.model import step_network
-from regcli.registration.equilibrium.states import State
 from regcli.solve.adjoint import Adjoint
 from regcli.solve.fixedpoint import FixedPointSolver
 from regcli.transforms.base import Transform
@@ -18,7 +17,6 @@ KINDS = {
     "REGULARIZERS": Regularizer,
     "ADJOINTS": Adjoint,
     "FIXED_POINTS": FixedPointSolver,
-    "STATES": State,
 }
 ENTRIES = [(table, name) for table in KINDS for name in getattr(registry, table)]
 

@@ -18,7 +18,17 @@ _PLAIN = (*_FILES, "fixed_points", "moving_points", "points_space", "naming", "f
 # Options that become fields of a recipe unchanged.
 _SPECS = ("metric", "regularizer")
 _NUMBERS = {"restrict": "1x1x0", "iterations": "100x50x20", "levels": "100x50x20"}
-_VALUES = ("model", "weights", "transform", "init", "smoothness", "tol", "solver", "diagnose")
+_VALUES = (
+    "model",
+    "weights",
+    "transform",
+    "symmetric",
+    "init",
+    "smoothness",
+    "tol",
+    "solver",
+    "diagnose",
+)
 _VALUES = (*_VALUES, "use_labels", "use_points", "device", "threads", "seed", "deterministic")
 
 

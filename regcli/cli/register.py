@@ -91,6 +91,15 @@ def register(
             panel=_WHAT,
         ),
     ] = None,
+    symmetric: Annotated[
+        bool | None,
+        option(
+            "Move both images, to half-way; swapped ones give the inverse.",
+            "",
+            "--symmetric",
+            panel=_WHAT,
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         option(

@@ -21,7 +21,6 @@ from regcli.registration.levels import Trace, Watch
 from regcli.registration.method import StageResult
 from regcli.registration.model_choice import resolve_method, resolve_model
 from regcli.registration.normalize import prepare, robust_range
-from regcli.registration.presets import check_symmetric, is_symmetric
 from regcli.registration.priors import Priors, carried
 from regcli.registration.prompts import Prompts
 from regcli.registration.pyramid import Prepared
@@ -115,9 +114,7 @@ def _register(
 ) -> Result:
     check_pair(fixed, moving, priors.masks, recipe.init)
     free_axes(recipe, fixed.space)
-    points = priors.prompts is not None and priors.prompts.points is not None
-    start = isinstance(priors.initial, Warp)
-    check_symmetric(recipe, points, priors.rigidity is not None, start)
+    recipe.check_compatible(priors.options)
     found = _solve(fixed, moving, recipe, priors, watch)
     clock = time.monotonic()
     warp = Warp(fixed.space, found.affine, found.displacement)
@@ -191,10 +188,9 @@ def _solve_from_images(
     # first: weights may be missing or damaged
     method = resolve_method(recipe, priors, fixed.space, device)
     one, other, ranges = _prepared(fixed, moving, priors.masks, device)
-    symmetric = is_symmetric(recipe)
-    linear = (both_ways if symmetric else linear_stage)(one, other, recipe, priors, watch)
+    linear = (both_ways if recipe.symmetric else linear_stage)(one, other, recipe, priors, watch)
     seconds = {"linear": time.monotonic() - clock, "features": 0.0, "solve": 0.0}
-    pair = aligned(one, other, linear.affine, fixed.space, symmetric=symmetric)
+    pair = aligned(one, other, linear.affine, fixed.space, symmetric=recipe.symmetric)
     found = method.run(pair, watch)
     return replace(
         found,

@@ -4,7 +4,6 @@ import math
 
 from regcli.energy.base import Similarity
 from regcli.energy.intensity import LNCC
-from regcli.errors import RecipeError
 from regcli.recipe import RegisterRecipe
 from regcli.registration.features.model import FeatureModel
 from regcli.registration.force import GaussNewtonForce
@@ -12,7 +11,7 @@ from regcli.registration.linear import typical_extent
 from regcli.registration.multiresolution import Level, Registration
 from regcli.registration.pyramid import ROUNDING, Prepared
 from regcli.registration.symmetric import SymmetricForce
-from regcli.registry import REGULARIZERS, STATES, TRANSFORMS, build
+from regcli.registry import REGULARIZERS, TRANSFORMS, build
 from regcli.solve.descent import LevenbergMarquardt, Relaxation
 from regcli.transforms.linear import Linear
 from regcli.transforms.svf import Stationary
@@ -71,47 +70,10 @@ def deformable(
         rigidity,
         axes,
     )
-    if is_symmetric(recipe):
+    if recipe.symmetric:
         half = Stationary(cap=transform.cap, sigma=transform.sigma, inverse=True)
         return Registration(recipe.family, half, SymmetricForce(force), levels, even=True)
     return Registration(recipe.family, transform, force, levels)
-
-
-def is_symmetric(recipe: RegisterRecipe) -> bool:
-    """Whether both images are to move, and meet half-way."""
-    table = STATES if recipe.model == "deq" else TRANSFORMS
-    return getattr(build(table, recipe.transform), "symmetric", False)
-
-
-def check_symmetric(recipe: RegisterRecipe, points: bool, rigidity: bool, start: bool) -> None:
-    """Refuse what belongs to one image alone, where both move.
-
-    Args:
-        recipe: The recipe.
-        points: Whether points drive the registration.
-        rigidity: Whether the regularization varies over the fixed image.
-        start: Whether it starts from a whole map.
-
-    Raises:
-        RecipeError: Naming the option.
-    """
-    if not is_symmetric(recipe):
-        return
-    steps = recipe.model == "deq"  # they have no energy that is the same in both orders
-    named = {
-        "--use-labels": steps and recipe.use_labels,
-        "--regularizer": steps and recipe.regularizer != RegisterRecipe.regularizer,
-        "--restrict": recipe.restrict,
-        "--use-points": points,
-        "--smoothness-map": rigidity,
-        "A warp as --init": start,
-    }
-    for option, given in named.items():
-        if given:
-            raise RecipeError(
-                f"{option} does not go with --transform {recipe.transform}.",
-                "Leave it out, or use --transform diffeo.",
-            )
 
 
 def refinement(family: str, learned: FeatureModel) -> Registration:

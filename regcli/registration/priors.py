@@ -31,6 +31,19 @@ class Priors:
     rigidity: Tensor | None = None
     aligned: bool = False
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of the command line that give what is here; see regcli.compatibility."""
+        points = self.prompts is not None and self.prompts.points is not None
+        labels = self.prompts is not None and self.prompts.labels is not None
+        given = {
+            "use_points": points,
+            "use_labels": labels,
+            "smoothness_map": self.rigidity is not None,
+            "initial_warp": isinstance(self.initial, Warp),
+        }
+        return tuple(option for option, value in given.items() if value)
+
     def rigidity_on(self, space: Space, device: torch.device | str) -> Prepared | None:
         """The factor of the regularization, in canonical axis order.
 

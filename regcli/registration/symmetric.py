@@ -144,7 +144,7 @@ class SymmetricForce(Force):
             whole = whole if mask is None else whole * mask
 
         def evaluate(y: Tensor) -> tuple[Tensor, State]:
-            u_f, u_m = (transform.displacement(side * y) for side in (-0.5, 0.5))
+            u_f, u_m = (transform.displacement(side * y, space) for side in (-0.5, 0.5))
             f_moved, weight = sample_covered(pair.fixed, u_f, still, space.shape)
             m_moved, other = sample_covered(pair.moving, u_m, still, space.shape)
             weight = weight * other

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from regcli.nets.update import StepNet
 from regcli.ops.filter import gaussian
-from regcli.registration.equilibrium.force import LearnedForce, transferred
+from regcli.registration.equilibrium.force import LearnedForce
 from regcli.registry import ADJOINTS, build
 from regcli.solve.adjoint import IFT, JacobianFree, Phantom
 from regcli.solve.phantom import Map, implicit, phantom, squared_slopes, trajectory
 from regcli.train.learners import Equilibrium
 from regcli.train.steptask import StepTask
 from regcli.train.training_pairs import TrainingPair
+from regcli.transforms.grids import resample_field
 
 _CONTRACTION = 1.0  # of distances, by a step at the last state: what exceeds it is penalized
 _SMOOTH = 2.0  # voxels: random directions that the smoothing within the map leaves alone
@@ -49,7 +50,7 @@ class Equilibria(StepTask):
         u = levels[0].start
         for number, view in enumerate(levels):
             if number:
-                u = transferred(u, levels[number - 1].space, view.space)
+                u = resample_field(u, levels[number - 1].space, view.space)
             g = LearnedForce(net, view, recipe.sigma, autocast=self.plan.autocast).onward
             weight = 1.0 if number == len(levels) - 1 else _COARSE
             misfit = self.scenes.misfit(sample, view, recipe)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from regcli.evaluate.metrics import dice
 from regcli.image import Space
 from regcli.ops.sample import sample
-from regcli.registration.equilibrium.force import View, spacings, transferred, views
+from regcli.registration.equilibrium.force import View, spacings, views
 from regcli.registration.pyramid import Prepared
 from regcli.train.anatomy import Anatomy
 from regcli.train.learners import Steps
@@ -18,6 +18,7 @@ from regcli.train.losses import fold_loss, map_loss, overlap_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.subjects import Subjects
 from regcli.train.synth import PairStyle, Sample, draw, generator_of, look
+from regcli.transforms.grids import resample_field
 
 _VALIDATION = 1 << 20  # steps from here on draw what is validated: no training step sees it
 _COARSEST_MM, _NOISE = 4.0, 0.03  # what maps learn in noise is to blur it
@@ -98,7 +99,7 @@ class TrainingPairs:
         if self.subjects.words.count == 1:
             return -float(map_loss(view.fixed, view.moving, u, view.shown, smoothness))
         own = self._prepared(scene.fixed).space
-        fine = transferred(u, view.space, own)
+        fine = resample_field(u, view.space, own)
         truth, types = self.subjects.words.common(scene.fixed.types, scene.moving.types)
         moved = sample(types, fine.cpu(), interpolation="nearest")
         overlap = dice(truth[0, 0], moved[0, 0])

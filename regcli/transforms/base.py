@@ -1,6 +1,7 @@
 """Transform: a family of maps of the fixed space to itself, parametrised by one tensor y."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,3 +51,29 @@ class Transform(ABC):
     @abstractmethod
     def extend(self, y: Tensor, box: Box) -> Tensor:
         """The map on the grid that y's box was cut from: a matrix, or a displacement (voxels)."""
+
+
+class Deformable(Transform):
+    """A family of maps that have a displacement, so that a network's steps can drive them, too.
+
+    Attributes:
+        folds: Whether its maps may fold.
+    """
+
+    folds: ClassVar[bool]
+
+    @abstractmethod
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """The displacement of the map: (1, 3, I, J, K) voxels."""
+
+    @abstractmethod
+    def tangent(self, d: Tensor, space: Space) -> Tensor:
+        """The step, for `retract`, that composes a small displacement before the map.
+
+        Args:
+            d: (1, 3, I, J, K), voxels; it is smoothed as suits the family.
+            space: The grid.
+
+        Returns:
+            Shape of y's tangent.
+        """

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,16 +14,18 @@ from regcli.ops.match import Quadratic, additive
 from regcli.ops.newton import conjugate_gradients, damping_of, product
 from regcli.ops.penalty import Penalty
 from regcli.ops.twogrid import factors, restrict
-from regcli.transforms.base import Transform
+from regcli.transforms.base import Deformable
+from regcli.transforms.grids import onto_grid, same_corners
 
 _ITERATIONS = 12  # of conjugate gradients
 _HALVED = 4  # voxels between control points, from which half of them per axis show what they do
+_HIDDEN = 0.1  # of the largest singular value: below it, control points hardly show
 _ROUNDING = 1e-6  # of a control interval
 Matrices = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class BSpline(Transform):
+class BSpline(Deformable):
     """u(x) = sum over control points c of y_c beta(x / s - c), beta the cubic B-spline.
 
     y is (1, 3, i, j, k), voxels of the image's grid. Control points lie `spacing` apart from the
@@ -38,6 +41,7 @@ class BSpline(Transform):
 
     spacing: float = 5.0
     cap: float = 1.0
+    folds: ClassVar[bool] = True
 
     def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""
@@ -45,7 +49,17 @@ class BSpline(Transform):
 
     def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:
         """See Transform."""
-        return torch.eye(3, 4, dtype=torch.float64), spread(y, self.basis(y, space))
+        return torch.eye(3, 4, dtype=torch.float64), self.displacement(y, space)
+
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """See Deformable."""
+        return spread(y, self.basis(y, space))
+
+    def tangent(self, d: Tensor, space: Space) -> Tensor:
+        """See Deformable: the nearest spline, but for control points that hardly show inside."""
+        basis = self.basis(self.identity(space), space)
+        i, j, k = (torch.linalg.pinv(B.double(), rtol=_HIDDEN).to(d) for B in basis)
+        return spread(d, (i, j, k))
 
     def step(
         self, y: Tensor, model: Quadratic, penalty: Penalty | None, space: Space, damping: float
@@ -83,7 +97,12 @@ class BSpline(Transform):
         return y + delta
 
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
-        """See Transform; control points are doubled where the new grid allows it: exactly."""
+        """See Transform; control points are doubled where the new grid allows it: exactly.
+
+        On a grid with other corners it is the nearest spline.
+        """
+        if not same_corners(old, new):
+            return self.tangent(onto_grid(self.displacement(y, old), old, new), new)
         ratios = [
             (b - 1) / (a - 1) if a > 1 else 1.0 for a, b in zip(old.shape, new.shape, strict=True)
         ]
@@ -99,13 +118,7 @@ class BSpline(Transform):
 
     def extend(self, y: Tensor, box: Box) -> Tensor:
         """See Transform."""
-        return extend_field(spread(y, self.basis(y, box.part)), box.start, box.space.shape)
-
-    def nearest(self, u: Tensor, space: Space) -> Tensor:
-        """The displacement of the spline nearest to u, in least squares: (1, 3, I, J, K) voxels."""
-        basis = (B.double() for B in self.basis(self.identity(space), space))
-        i, j, k = ((B @ torch.linalg.pinv(B)).to(u) for B in basis)
-        return spread(u, (i, j, k))
+        return extend_field(self.displacement(y, box.part), box.start, box.space.shape)
 
     def basis(self, y: Tensor, space: Space) -> Matrices:
         """(I, i), (J, j) and (K, k): what each control point gives to each voxel, per axis."""

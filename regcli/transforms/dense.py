@@ -1,21 +1,23 @@
 """Dense displacement fields: Compositional (diffeo) composes its steps, Freeform adds them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from regcli.image import Box, Space
-from regcli.ops.field import capped, compose, extend_field, resize_field
+from regcli.ops.field import capped, compose, extend_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic, additive
 from regcli.ops.penalty import Penalty, newton_step
-from regcli.transforms.base import Transform
+from regcli.transforms.base import Deformable
+from regcli.transforms.grids import onto_grid
 from regcli.transforms.unfold import Stepped, stepped, unfolded
 
 
 @dataclass(frozen=True)
-class Compositional(Transform):
+class Compositional(Deformable):
     """phi = (Id + d_1) o (Id + d_2) o ...: small smooth steps, so that the map never folds.
 
     y is the displacement u, (1, 3, I, J, K) voxels. Steps are capped, smoothed after capping
@@ -24,12 +26,11 @@ class Compositional(Transform):
     Attributes:
         cap: Longest step, voxels.
         sigma: Smoothing of each step, voxels.
-        symmetric: Whether both images move instead and meet half-way, see SymmetricForce.
     """
 
     cap: float = 0.7
     sigma: float = 0.5
-    symmetric: bool = False
+    folds: ClassVar[bool] = False
 
     def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""
@@ -39,6 +40,10 @@ class Compositional(Transform):
         """See Transform."""
         return torch.eye(3, 4, dtype=torch.float64), y
 
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """See Deformable."""
+        return y
+
     def step(
         self, y: Tensor, model: Quadratic, penalty: Penalty | None, space: Space, damping: float
     ) -> Tensor:
@@ -46,6 +51,10 @@ class Compositional(Transform):
         assert penalty is not None
         d = newton_step(model, penalty, damping)
         return gaussian(capped(d, self.cap), self.sigma)
+
+    def tangent(self, d: Tensor, space: Space) -> Tensor:
+        """See Deformable."""
+        return gaussian(d, self.sigma)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""
@@ -58,7 +67,7 @@ class Compositional(Transform):
 
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
         """See Transform."""
-        return unfolded(resize_field(y, new.shape))
+        return unfolded(onto_grid(y, old, new))
 
     def extend(self, y: Tensor, box: Box) -> Tensor:
         """See Transform."""
@@ -66,7 +75,7 @@ class Compositional(Transform):
 
 
 @dataclass(frozen=True)
-class Freeform(Transform):
+class Freeform(Deformable):
     """phi = Id + u, steps added to u, (1, 3, I, J, K) voxels; it may fold where images ask for it.
 
     Attributes:
@@ -74,6 +83,7 @@ class Freeform(Transform):
     """
 
     cap: float = 1.0
+    folds: ClassVar[bool] = True
 
     def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""
@@ -83,6 +93,10 @@ class Freeform(Transform):
         """See Transform."""
         return torch.eye(3, 4, dtype=torch.float64), y
 
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """See Deformable."""
+        return y
+
     def step(
         self, y: Tensor, model: Quadratic, penalty: Penalty | None, space: Space, damping: float
     ) -> Tensor:
@@ -91,13 +105,17 @@ class Freeform(Transform):
         d = newton_step(additive(model, y), penalty, damping)
         return capped(d, self.cap)
 
+    def tangent(self, d: Tensor, space: Space) -> Tensor:
+        """See Deformable."""
+        return d
+
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""
         return y + delta
 
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
         """See Transform."""
-        return resize_field(y, new.shape)
+        return onto_grid(y, old, new)
 
     def extend(self, y: Tensor, box: Box) -> Tensor:
         """See Transform."""

@@ -2,21 +2,24 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from regcli.image import Box, Space
-from regcli.ops.field import capped, compose, extend_field, resize_field
+from regcli.ops.field import capped, compose, extend_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic
 from regcli.ops.momentum import coadjoint
 from regcli.ops.penalty import Penalty, newton_step
 from regcli.ops.sample import sample
-from regcli.transforms.base import Transform
+from regcli.transforms.base import Deformable
+from regcli.transforms.grids import onto_grid
 from regcli.transforms.unfold import unfolded
 
 _RESOLVED = 1.25  # voxels: a narrower kernel lets momentum of single voxels fold the path
+_STEP = 1.0  # sigma of the smoothing of steps from outside, voxels
 Triple = tuple[float, float, float]
 
 
@@ -35,7 +38,7 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Geodesic(Transform):
+class Geodesic(Deformable):
     """phi is the end of the path phi' = v(phi), v = K m, on which phi carries a momentum m.
 
     y is the momentum at the start, (1, 3, I, J, K) voxels; K is a Gaussian. A step d composed
@@ -54,6 +57,7 @@ class Geodesic(Transform):
     width: float = 2.5
     steps: int = 5
     cap: float = 0.7
+    folds: ClassVar[bool] = False
 
     def identity(self, space: Space, device: torch.device | str = "cpu") -> Tensor:
         """See Transform."""
@@ -61,7 +65,11 @@ class Geodesic(Transform):
 
     def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:
         """See Transform."""
-        return torch.eye(3, 4, dtype=torch.float64), self.shoot(y, space).displacement
+        return torch.eye(3, 4, dtype=torch.float64), self.displacement(y, space)
+
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """See Deformable."""
+        return self.shoot(y, space).displacement
 
     def shoot(self, y: Tensor, space: Space, *, watch: bool = False) -> Path:
         """Follow the geodesic that starts with momentum y.
@@ -106,6 +114,10 @@ class Geodesic(Transform):
         d = newton_step(model, penalty, damping)
         return capped(d, self.cap)
 
+    def tangent(self, d: Tensor, space: Space) -> Tensor:
+        """See Deformable: detail that K hides would never come to an end."""
+        return gaussian(d, _STEP)
+
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""
         return self._unfolded(y + delta, space)
@@ -117,15 +129,15 @@ class Geodesic(Transform):
             math.sqrt(max(a * a - b * b, 0.0)) / h
             for a, b, h in zip(was, now, new.spacing, strict=True)
         )
-        return self._unfolded(gaussian(resize_field(y, new.shape), (i, j, k)), new)
+        return self._unfolded(gaussian(onto_grid(y, old, new), (i, j, k)), new)
 
     def extend(self, y: Tensor, box: Box) -> Tensor:
         """See Transform."""
-        u = self.shoot(y, box.part).displacement
+        u = self.displacement(y, box.part)
         return unfolded(extend_field(u, box.start, box.space.shape))
 
     def _unfolded(self, y: Tensor, space: Space) -> Tensor:
-        return unfolded(y, lambda y: self.shoot(y, space).displacement)
+        return unfolded(y, lambda m: self.displacement(m, space))
 
     def _velocity(self, momentum: Tensor, space: Space) -> Tensor:
         i, j, k = (w / h for w, h in zip(self._widths(space), space.spacing, strict=True))

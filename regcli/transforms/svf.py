@@ -1,24 +1,26 @@
 """Stationary velocity fields (svf): the map is exp(v), its inverse exp(-v)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from regcli.errors import RecipeError
 from regcli.image import Box, Space
-from regcli.ops.field import capped, exponentiate, extend_field, resize_field
+from regcli.ops.field import capped, exponentiate, extend_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic
 from regcli.ops.penalty import Penalty, newton_step
-from regcli.transforms.base import Transform
+from regcli.transforms.base import Deformable
+from regcli.transforms.grids import onto_grid
 from regcli.transforms.unfold import Stepped, stepped, unfolded
 
 _MOST_SQUARINGS = 16
 
 
 @dataclass(frozen=True)
-class Stationary(Transform):
+class Stationary(Deformable):
     """phi = exp(v), by scaling and squaring; the regularizer sees its displacement, as of all maps.
 
     y is the velocity v, (1, 3, I, J, K) voxels. A step d composed before exp(v) is added to v,
@@ -38,6 +40,7 @@ class Stationary(Transform):
     cap: float = 0.7
     sigma: float = 0.5
     inverse: bool = False
+    folds: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse halvings that leave nothing of a velocity in float32.
@@ -57,10 +60,10 @@ class Stationary(Transform):
 
     def parts(self, y: Tensor, space: Space) -> tuple[Tensor, Tensor | None]:
         """See Transform."""
-        return torch.eye(3, 4, dtype=torch.float64), self.displacement(y)
+        return torch.eye(3, 4, dtype=torch.float64), self.displacement(y, space)
 
-    def displacement(self, y: Tensor) -> Tensor:
-        """The displacement of exp(v): (1, 3, I, J, K) voxels."""
+    def displacement(self, y: Tensor, space: Space) -> Tensor:
+        """See Deformable."""
         return exponentiate(y, self.squarings)
 
     def step(
@@ -71,23 +74,27 @@ class Stationary(Transform):
         d = newton_step(model, penalty, damping)
         return gaussian(capped(d, self.cap), self.sigma)
 
+    def tangent(self, d: Tensor, space: Space) -> Tensor:
+        """See Deformable."""
+        return gaussian(d, self.sigma)
+
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""
 
         def apply(delta: Tensor, rows: Tensor | None, earlier: Stepped | None) -> Stepped:
-            return y + delta, self._guarded(y + delta)
+            return y + delta, self._guarded(y + delta, space)
 
         return stepped(y, delta, apply, local=False)
 
     def resize(self, y: Tensor, old: Space, new: Space) -> Tensor:
         """See Transform."""
-        return unfolded(resize_field(y, new.shape), self._guarded)
+        return unfolded(onto_grid(y, old, new), lambda v: self._guarded(v, new))
 
     def extend(self, y: Tensor, box: Box) -> Tensor:
         """See Transform."""
-        return unfolded(extend_field(self.displacement(y), box.start, box.space.shape))
+        return unfolded(extend_field(self.displacement(y, box.part), box.start, box.space.shape))
 
-    def _guarded(self, y: Tensor) -> Tensor:
-        """Displacements that may not fold, one or two."""
-        u = self.displacement(y)
-        return torch.cat([u, self.displacement(-y)]) if self.inverse else u
+    def _guarded(self, y: Tensor, space: Space) -> Tensor:
+        """Displacements that must not fold, one or two."""
+        u = self.displacement(y, space)
+        return torch.cat([u, self.displacement(-y, space)]) if self.inverse else u

@@ -50,6 +50,6 @@ def test_learned_features_weigh_less_beside_lncc(similarities, share):
 
 def test_options_of_diffeo_are_those_of_the_symmetric_one():
     fixed = prepare(phantoms.pair(SPACE).fixed, None, torch.device("cpu"))
-    recipe = RegisterRecipe(transform="diffeo:symmetric=true,cap=0.3,sigma=0.9")
+    recipe = RegisterRecipe(transform="diffeo:cap=0.3,sigma=0.9", symmetric=True)
     transform = deformable(recipe, (SSD(),), fixed).transform
     assert (transform.cap, transform.sigma) == (0.3, 0.9)

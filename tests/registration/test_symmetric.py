@@ -12,15 +12,13 @@ from regcli.ops.jacobian import digital_determinants
 from regcli.recipe import RegisterRecipe
 from regcli.registration.normalize import prepare
 from regcli.registration.pipeline import register
-from regcli.registration.presets import is_symmetric
 from regcli.registration.prompts import Prompts
 from regcli.registration.symmetric import mean_affine, midpoint
-from regcli.registry import STATES
 from regcli.warp import Warp
 
 SYMMETRIC = RegisterRecipe(
     "classical",
-    transform="diffeo:symmetric=true",
+    symmetric=True,
     init="none",
     metric=("lncc",),
     iterations=(10, 6),
@@ -119,16 +117,14 @@ def test_affines_that_disagree_are_not_averaged():
 def test_what_belongs_to_one_image_is_refused():
     pair = phantoms.pair(SPACES["odd"])
     start = Warp(pair.fixed.space, torch.eye(4).double(), torch.zeros(1, 3, *SPACES["odd"].shape))
-    with pytest.raises(RecipeError, match="A warp as --init does not go"):
+    with pytest.raises(RecipeError, match="A warp as --init has no effect with --symmetric"):
         register(pair.fixed, pair.moving, SYMMETRIC, initial=start)
-    with pytest.raises(RecipeError, match="--smoothness-map does not go"):
+    with pytest.raises(RecipeError, match="--smoothness-map has no effect with --symmetric"):
         register(pair.fixed, pair.moving, SYMMETRIC, rigidity=pair.fixed.data)
-    for name in STATES:
-        assert not is_symmetric(RegisterRecipe(model="deq", transform=name))
-    deq = RegisterRecipe(model="deq", transform=SYMMETRIC.transform)
+    deq = RegisterRecipe(model="deq", symmetric=True)
     for change in ({"use_labels": True}, {"regularizer": ("tv",)}, {"restrict": (1, 1, 0)}):
         option = next(iter(change)).replace("_", "-")
-        with pytest.raises(RecipeError, match=f"--{option} does not go"):
+        with pytest.raises(RecipeError, match=f"--{option} has no effect with --symmetric"):
             register(pair.fixed, pair.moving, replace(deq, **change))
 
 
@@ -138,9 +134,9 @@ def test_learned_steps_move_both_images_too(name, tmp_path):
     i, j, k = (n + 3 for n in space.shape)
     pair = phantoms.pair(space, space.resize((i, j, k)), linear=False)
     weights = write_steps(tmp_path / "steps.safetensors", spacing_mm=2.0)
-    recipe = RegisterRecipe("deq", str(weights), SYMMETRIC.transform, init="none", iterations=(12,))
+    recipe = RegisterRecipe("deq", str(weights), symmetric=True, init="none", iterations=(12,))
     check_both_ways(pair.fixed, pair.moving, pair, recipe)
-    with pytest.raises(RecipeError, match="symmetric=true heeds no"):
+    with pytest.raises(RecipeError, match="--use-labels has no effect with --symmetric"):
         known = Prompts((pair.fixed_labels, pair.moving_labels), None)
         register(pair.fixed, pair.moving, recipe, prompts=known)
 

@@ -8,9 +8,8 @@ from regcli.evaluate.report import GATES, parse_gate
 from regcli.io.points import PointSpace
 from regcli.machine import check_threads
 from regcli.recipe import INITS, RegisterRecipe
-from regcli.registration.equilibrium.stage import state_and_solver
-from regcli.registration.presets import check_symmetric
 from regcli.registry import (
+    FIXED_POINTS,
     REGULARIZERS,
     SIMILARITIES,
     TRANSFORMS,
@@ -129,12 +128,7 @@ def check_options(job: Job) -> None:
                 f"--use-{what} has no effect without {what}.",
                 f"Give --fixed-{what} and --moving-{what}; a recipe of --config names no files.",
             )
-    if job.smoothness_map is not None and job.recipe.linear:
-        raise RecipeError(
-            f"--smoothness-map has no effect with --transform {job.recipe.transform}.",
-            "Leave it out.",
-        )
-    check_symmetric(job.recipe, job.recipe.use_points, job.smoothness_map is not None, False)
+    job.recipe.check_compatible(() if job.smoothness_map is None else ("smoothness_map",))
     points = [path for path in (job.fixed_points, job.moving_points) if path is not None]
     if job.points_space != "ras" and all(path.suffix.lower() == ".fcsv" for path in points):
         raise RecipeError(
@@ -156,10 +150,8 @@ def check_options(job: Job) -> None:
 
 def _check_recipe(recipe: RegisterRecipe) -> None:
     """Build what the recipe names, so that a wrong option is found now."""
-    if recipe.model == "deq":
-        state_and_solver(recipe)
-    else:
-        build(TRANSFORMS, recipe.transform)
+    build(TRANSFORMS, recipe.transform)
+    build(FIXED_POINTS, recipe.solver)
     for spec in recipe.regularizers:
         build(REGULARIZERS, spec)
     for spec in recipe.metric:

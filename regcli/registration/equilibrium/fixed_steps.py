@@ -15,12 +15,12 @@ from regcli.registration.equilibrium.model import StepModel
 from regcli.registration.equilibrium.solve import (
     STEPS,
     extended_displacement,
-    level_start,
     network_views,
 )
 from regcli.registration.levels import LevelProblem, Trace, Watch, solve_levels
 from regcli.registration.pyramid import Prepared
 from regcli.solve.base import Solution
+from regcli.transforms.grids import resample_field
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class FixedStepsLevel(LevelProblem):
 
     def start(self, coarser: tuple[Tensor, Space] | None) -> Tensor:
         """See LevelProblem."""
-        return level_start(self.view, coarser)
+        return self.view.start if coarser is None else resample_field(*coarser, self.space)
 
     def solve(self, y: Tensor, keep_going: Callable[[float], bool]) -> Solution:
         """See LevelProblem."""

@@ -16,11 +16,11 @@ from regcli.ops.carry import carry
 from regcli.ops.correlation import correlation_derivatives
 from regcli.ops.filter import box_sum, gaussian, gradient
 from regcli.ops.histogram import moments
-from regcli.ops.sample import sample
 from regcli.ops.smooth import smoothed, spread, variance
 from regcli.ops.totals import total
 from regcli.registration.features.extract import working_grid
 from regcli.registration.pyramid import Prepared
+from regcli.transforms.grids import resample_field
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -190,7 +190,7 @@ def every_step(
     u, memory = levels[0].start, ()
     for level, view in enumerate(levels):
         if level:
-            u, memory = transferred(u, levels[level - 1].space, view.space), ()
+            u, memory = resample_field(u, levels[level - 1].space, view.space), ()
         for _ in range(steps):
             u, memory = advance(net, view, u, level, memory, sigma=sigma, autocast=autocast)
             yield level, u
@@ -243,23 +243,6 @@ def views(
             )
         out.append(View(grid, seen[0], seen[1], (masks[0], masks[1])))
     return out
-
-
-def transferred(field: Tensor, old: Space, new: Space) -> Tensor:
-    """A field in voxels on another grid along the same axes; outside, that of the nearest edge.
-
-    Args:
-        field: (1, 3, I, J, K), displacement or velocity, in voxels of `old`.
-        old: Its grid.
-        new: Grid of the result.
-
-    Returns:
-        (1, 3, i, j, k), voxels of `new`.
-    """
-    change = torch.linalg.inv(old.affine) @ new.affine
-    ratios = [a / b for a, b in zip(old.spacing, new.spacing, strict=True)]
-    moved = sample(field, matrix=change[:3], shape=new.shape)
-    return (moved * torch.tensor(ratios).to(moved).view(1, 3, 1, 1, 1)).contiguous()
 
 
 def spacings(finest_mm: float, levels: int) -> tuple[float, ...]:

@@ -17,22 +17,25 @@ from regcli.registration.equilibrium.force import (
     View,
     rms,
     spacings,
-    transferred,
     views,
 )
 from regcli.registration.equilibrium.model import StepModel
 from regcli.registration.equilibrium.proximal import Proximal
-from regcli.registration.equilibrium.states import State, Velocity
 from regcli.registration.levels import LevelProblem, Trace, Watch, solve_levels
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.pyramid import Prepared
 from regcli.registration.symmetric import SymmetricSteps
 from regcli.solve.base import Solution
 from regcli.solve.fixedpoint import FixedPointSolver, Map, Rules, find, spectral_radius
+from regcli.transforms.base import Deformable
+from regcli.transforms.grids import resample_field
 from regcli.transforms.unfold import unfolded
 
 STEPS = "deq"  # the stage's name
 _LIMIT = 48  # steps on a level, at least
+# Residual that counts as none, voxels, by whether maps may fold: smoothed steps of .03 that shrink
+# by a hundredth each are far from their end.
+_TOL_RMS = {True: 0.002, False: 0.004}
 _FAR = 8.0  # times the longest axis: velocities and momenta grow larger than displacements
 _OTHER_START = 3.0  # voxels: of the random displacement from which the equilibrium is sought again
 
@@ -61,22 +64,24 @@ class EquilibriumRegistration:
 
     Attributes:
         network: The network and its weights.
-        state: The variable of the iteration.
+        transform: The family of maps whose parameters are iterated.
         solver: The fixed-point solver.
         asked: Prompts and regularizers, applied after each step.
         limit: Most steps on each level; 0 for as many as suit the network.
         tol: Relative residual that counts as none, and in proportion to it the absolute one; 0 for
             the usual ones.
         seed: Seed of the random displacement that a diagnosis starts from.
+        symmetric: Whether both images move and meet half-way; the transform is then `Stationary`.
     """
 
     network: StepModel
-    state: State
+    transform: Deformable
     solver: FixedPointSolver
     asked: Proximal
     limit: int = 0
     tol: float = 0.0
     seed: int = 0
+    symmetric: bool = False
 
     def run(
         self, fixed: Prepared, moving: Prepared, affine: Tensor, watch: Watch
@@ -90,7 +95,7 @@ class EquilibriumRegistration:
             watch: Progress and time limit.
 
         Returns:
-            The state on the finest working grid, that grid, and what happened on each level.
+            y on the finest working grid, that grid, and what happened on each level.
         """
         views = self._views(fixed, moving, affine)
         levels = [partial(EquilibriumLevel, v.space, v, self, affine) for v in views]
@@ -111,7 +116,8 @@ class EquilibriumRegistration:
         g, limit = self._map(view, affine), self.limit or max(_LIMIT, self.network.steps)
         bound, tol = _FAR * max(view.space.shape), self.tol or Rules.tol
         # a step more than is taken, to know what the last one left
-        rules = Rules(limit + 1, tol, self.state.tol_rms * tol / Rules.tol, bound)
+        least = _TOL_RMS[self.transform.folds] * tol / Rules.tol
+        rules = Rules(limit + 1, tol, least, bound)
         return find(g, y, self.solver, rules, keep_going)
 
     def extended(self, y: Tensor, space: Space, box: Box) -> Tensor:
@@ -126,7 +132,7 @@ class EquilibriumRegistration:
             (1, 3, I, J, K), voxels of box.space.
         """
         return extended_displacement(
-            self.state.displacement(y, space), space, box, folds=self.state.folds
+            self.transform.displacement(y, space), space, box, folds=self.transform.folds
         )
 
     def diagnose(
@@ -156,7 +162,7 @@ class EquilibriumRegistration:
         end = self.equilibrium(view, affine, other, going).y
         shown = view.fixed > FOREGROUND
         space = view.space
-        ends = (self.state.displacement(state, space) for state in (y, end))
+        ends = (self.transform.displacement(one, space) for one in (y, end))
         gap = torch.sub(*ends).square().sum(1)
         away = float(gap[shown[:, 0]].mean().sqrt()) if bool(shown.any()) else 0.0
         with torch.no_grad():
@@ -170,11 +176,16 @@ class EquilibriumRegistration:
 
     def _map(self, view: View, affine: Tensor) -> Map:
         sight = self.network.net, view, self.network.sigma, self.asked.smoothness
-        if isinstance(self.state, Velocity) and self.state.symmetric:
+        if self.symmetric:
             return SymmetricSteps(*sight).onward
-        force = LearnedForce(*sight)
-        onward = self.asked.after(force.onward, view, affine)
-        return lambda y: self.state.onward(y, onward, view.space)
+        onward = self.asked.after(LearnedForce(*sight).onward, view, affine)
+        transform, space = self.transform, view.space
+
+        def g(y: Tensor) -> Tensor:
+            u = transform.displacement(y, space)
+            return transform.retract(y, transform.tangent(onward(u) - u, space), space)
+
+        return g
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +206,10 @@ class EquilibriumLevel(LevelProblem):
 
     def start(self, coarser: tuple[Tensor, Space] | None) -> Tensor:
         """See LevelProblem."""
-        return level_start(self.view, coarser)
+        transform = self.registration.transform
+        if coarser is None:
+            return transform.identity(self.space, self.view.fixed.device)
+        return transform.resize(*coarser, self.space)
 
     def solve(self, y: Tensor, keep_going: Callable[[float], bool]) -> Solution:
         """See LevelProblem; raises WeightsError."""
@@ -210,11 +224,6 @@ class EquilibriumLevel(LevelProblem):
         return replace(solution, steps=solution.steps - 1)
 
 
-def level_start(view: View, coarser: tuple[Tensor, Space] | None) -> Tensor:
-    """No displacement, or what a coarser level found: (1, 3, I, J, K) voxels of the view."""
-    return view.start if coarser is None else transferred(*coarser, view.space)
-
-
 def network_views(
     network: StepModel, fixed: Prepared, moving: Prepared, affine: Tensor
 ) -> list[View]:
@@ -225,6 +234,6 @@ def network_views(
 
 def extended_displacement(u: Tensor, space: Space, box: Box, *, folds: bool) -> Tensor:
     """A displacement u in voxels of `space` on the grid that `box` was cut from."""
-    u = transferred(u, space, box.part)
+    u = resample_field(u, space, box.part)
     u = extend_field(u if folds else unfolded(u), box.start, box.space.shape)
     return u if folds else unfolded(u)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from regcli.compatibility import BY_FIXED_STEPS, Rule
 from regcli.energy.regularizers import Diffusion
 from regcli.errors import InputError, RecipeError
 from regcli.image import Space
@@ -13,23 +14,21 @@ from regcli.recipe import RegisterRecipe
 from regcli.registration.aligned import AlignedPair
 from regcli.registration.contrast import measure
 from regcli.registration.equilibrium.fixed_steps import FixedSteps
-from regcli.registration.equilibrium.force import transferred
 from regcli.registration.equilibrium.model import StepModel, load
 from regcli.registration.equilibrium.proximal import NOTHING, Proximal
 from regcli.registration.equilibrium.solve import EquilibriumRegistration
-from regcli.registration.equilibrium.states import Composed, State, Velocity
 from regcli.registration.force import GaussNewtonForce
 from regcli.registration.levels import Trace, Watch
 from regcli.registration.method import Method, StageResult
 from regcli.registration.priors import Priors
 from regcli.registration.stages import CROSS, SAME, free_axes
-from regcli.registry import FIXED_POINTS, REGULARIZERS, STATES, build
+from regcli.registry import FIXED_POINTS, REGULARIZERS, TRANSFORMS, build
 from regcli.solve.fixedpoint import FixedPointSolver
+from regcli.transforms.base import Deformable
+from regcli.transforms.dense import Compositional
+from regcli.transforms.grids import resample_field
+from regcli.transforms.svf import Stationary
 
-_OF_EQUILIBRIA = (
-    *("solver", "tol", "diagnose", "regularizer", "smoothness", "restrict"),
-    *("use_points", "use_labels"),
-)
 _OF_FIXED_STEPS = ("diffeo", "freeform")  # whether folds are smoothed away is all that they decide
 
 
@@ -51,7 +50,7 @@ class LearnedSteps(Method):
     """The map that a network's steps lead to.
 
     Attributes:
-        registration: The network, its state and its solver.
+        registration: The network, its transform and its solver.
         diagnose: Whether to diagnose the equilibrium.
         notes: See Method.
     """
@@ -83,7 +82,7 @@ class LearnedSteps(Method):
         if pair.middle is None:
             y = self.registration.extended(y, space, pair.box)
         else:
-            y = transferred(y, space, pair.middle.space)
+            y = resample_field(y, space, pair.middle.space)
         displacement = pair.displacement(y)
         return StageResult(
             affine=pair.fixed_to_moving,
@@ -141,16 +140,7 @@ def steps(
         InputError: If the images are not 3-D.
         RecipeError: If weights, solver and transform do not suit each other.
     """
-    state, solver = state_and_solver(recipe)
-    if asked.prompts is not None and isinstance(state, Velocity) and state.symmetric:
-        raise RecipeError(
-            f"--model deq with --transform {recipe.transform} heeds no points or labels.",
-            "Leave them out, or use --transform diffeo.",
-        )
-    if asked.prompts is not None and isinstance(state, Velocity) and recipe.family == "diffeo":
-        # What prompts pull at moves far, and a velocity grows without end where its flow has left
-        # the place; but sums of states, which other solvers need, are velocities.
-        state = state if solver.vector else Composed(state.squarings, state.sigma)
+    transform, solver = transform_and_solver(recipe)
     if not all(space.solid):
         raise InputError("--model deq: the weights are for 3-D images.", "Use --model classical.")
     network = load(recipe.weights or files.DEFAULT_STEPS)
@@ -162,45 +152,38 @@ def steps(
                 "Name another --regularizer, such as bending, to bring some in.",
             )
         return EquilibriumRegistration(
-            network, state, solver, asked, limit, recipe.tol, recipe.seed
+            network, transform, solver, asked, limit, recipe.tol, recipe.seed, recipe.symmetric
         )
-    for option in _OF_EQUILIBRIA:
-        if getattr(recipe, option) != getattr(RegisterRecipe, option):
-            raise RecipeError(
-                f"--{option.replace('_', '-')} has no effect with the weights {network.name}: they "
-                f"are made for {network.steps} steps ({network.kind}).",
-                "Leave it out, or give weights of --model deq.",
-            )
-    if asked.prompts is not None or asked.force.rigidity is not None:
-        option = "--smoothness-map" if asked.prompts is None else "Prompts"
-        raise RecipeError(
-            f"{option} cannot act on the weights {network.name}: they are made for "
-            f"{network.steps} steps ({network.kind}).",
-            "Leave it out, or give weights of --model deq.",
-        )
+    made = f"they are made for {network.steps} steps ({network.kind})"
+    given = {"use_points": asked.prompts, "smoothness_map": asked.force.rigidity}
+    rule = Rule(
+        BY_FIXED_STEPS,
+        f"the weights {network.name}: {made}",
+        "Leave it out, or give weights of --model deq.",
+    )
+    recipe.refuse(rule, [option for option, value in given.items() if value is not None])
     if recipe.transform not in _OF_FIXED_STEPS:
         raise RecipeError(
-            f"--transform {recipe.transform} has no effect with the weights {network.name}: they "
-            f"are made for {network.steps} steps ({network.kind}) of a displacement.",
+            f"--transform {recipe.transform} has no effect with the weights {network.name}: {made} "
+            "of a displacement.",
             "Use diffeo, freeform, or weights of --model deq.",
         )
-    return FixedSteps(network, state.folds, limit)
+    return FixedSteps(network, transform.folds, limit)
 
 
-def state_and_solver(recipe: RegisterRecipe) -> tuple[State, FixedPointSolver]:
-    """The state and the fixed-point solver of a recipe.
+def transform_and_solver(recipe: RegisterRecipe) -> tuple[Deformable, FixedPointSolver]:
+    """The family of maps and the solver of its fixed point.
+
+    Where sums of parameters are needed, diffeo's maps are exponentials of velocities.
 
     Raises:
         RecipeError: If they do not exist or do not suit each other.
     """
-    state: State = build(STATES, recipe.transform)
+    transform: Deformable = build(TRANSFORMS, recipe.transform)
     solver: FixedPointSolver = build(FIXED_POINTS, recipe.solver)
-    if solver.vector and not state.vector:
-        raise RecipeError(
-            f"--solver {recipe.solver} adds states, which --transform {recipe.transform} forbids.",
-            "Use --solver picard, or --transform diffeo.",
-        )
-    return state, solver
+    if isinstance(transform, Compositional) and (solver.vector or recipe.symmetric):
+        transform = Stationary(sigma=transform.sigma)
+    return transform, solver
 
 
 def _steps_in_words(network: StepModel, traces: list[Trace]) -> str:

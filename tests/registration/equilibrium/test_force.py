@@ -14,13 +14,13 @@ from regcli.registration.equilibrium.force import (
     march,
     rms,
     spacings,
-    transferred,
     views,
 )
 from regcli.registration.equilibrium.model import step_network
 from regcli.registration.normalize import prepare
 from regcli.registry import UPDATES
 from regcli.train.losses import map_loss
+from regcli.transforms.grids import resample_field
 
 EYE = torch.eye(4, dtype=torch.float64)
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def linear_field(space):
 def test_a_field_keeps_its_millimetres_on_another_grid(space):
     space = space.canonical()
     (grid,) = (v.space for v in views_of(space, (2.5,)))
-    inner = transferred(linear_field(grid), grid, space)
+    inner = resample_field(linear_field(grid), grid, space)
     torch.testing.assert_close(inner, linear_field(space), atol=1e-3, rtol=1e-3)
 
 

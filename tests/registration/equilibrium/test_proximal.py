@@ -20,7 +20,7 @@ from regcli.registration.equilibrium.stage import asked
 from regcli.registration.pipeline import register
 from regcli.registration.priors import Priors
 from regcli.registration.prompts import Prompts
-from regcli.registry import STATES
+from regcli.registry import LINEAR, TRANSFORMS
 
 GRID = Space((24, 26, 22), torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])).double())
 HALVES = (slice(None), slice(None), slice(0, 9)), (slice(None), slice(None), slice(15, None))
@@ -88,7 +88,7 @@ def test_named_labels_meet_and_the_others_do_not_suffer(steps, transform):
     assert sum(after[c] for c in others) > sum(before[c] for c in others) - 0.01 * len(others)
 
 
-@pytest.mark.parametrize("transform", [name for name in STATES if name != "geodesic"])
+@pytest.mark.parametrize("transform", sorted({*TRANSFORMS} - {*LINEAR, "geodesic"}))
 def test_nothing_moves_along_an_axis_that_is_not_free(steps, pair, transform):
     recipe = replace(steps, transform=transform, restrict=(1, 0, 1), iterations=(4,))
     u = register(pair.fixed, pair.moving, recipe).warp.displacement
@@ -187,7 +187,7 @@ def test_what_weights_cannot_heed_is_refused(tmp_path, pair):
 
     known = Prompts(points=(pair.points[:4], pair.points[:4]))
     unroll = write_steps(tmp_path / "u.safetensors", model="unroll")
-    refuse("Prompts cannot act", unroll, known)
+    refuse("--use-points has no effect with the weights", unroll, known)
     for name, value in (("smoothness", 2.0), ("restrict", (1, 0, 1)), ("regularizer", ("tv",))):
         refuse(f"--{name} has no effect with the weights", unroll, **{name: value})
     sharp = write_steps(tmp_path / "s.safetensors", sigma=0.0)
