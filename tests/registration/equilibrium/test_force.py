@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from regcli.image import Space
+from regcli.nets.update import StepNet
 from regcli.ops.carry import carry
+from regcli.ops.smooth import spread, variance
 from regcli.registration.equilibrium.force import (
     LearnedForce,
     View,
-    _slopes,
     advance,
     march,
     rms,
@@ -24,12 +25,27 @@ from regcli.transforms.grids import resample_field
 
 EYE = torch.eye(4, dtype=torch.float64)
 CPU = torch.device("cpu")
-GRID = Space((17, 19, 16), torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0])).double())
 
 
-def view(seed=0):
-    fixed, moving = torch.rand(2, 1, 1, *GRID.shape, generator=torch.Generator().manual_seed(seed))
-    return View(GRID, fixed, moving)
+def view(shape):
+    draw = torch.Generator().manual_seed(0)
+    return View(Space(shape, EYE), *torch.rand(2, 1, 1, *shape, generator=draw))
+
+
+def displacement(pair):
+    draw = torch.Generator().manual_seed(1)
+    return 0.5 * torch.randn(1, 3, *pair.space.shape, generator=draw)
+
+
+class Steps(StepNet):
+    """Takes the steps that a function of what the network sees gives."""
+
+    def __init__(self, step, sense="none"):
+        super().__init__()
+        self.step, self.sense = step, sense
+
+    def forward(self, seen, level, memory):
+        return self.step(seen), memory
 
 
 def linear_field(space):
@@ -87,12 +103,9 @@ def test_noise_around_a_head_does_not_count():
 def test_the_moving_image_itself_is_moved_by_the_whole_displacement(name):
     """g is asked with the image that carry gives, not with one that was moved before."""
     torch.manual_seed(0)
-    net, pair, seen = step_network(name).eval(), view(), []
+    net, pair, seen = step_network(name).eval(), view((17, 33, 17)), []
     net.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    u = 0.5 * torch.randn(1, 3, *GRID.shape, generator=torch.Generator().manual_seed(1))
-    padded = Space((17, 33, 17), EYE)
-    pair = View(padded, *torch.rand(2, 1, 1, *padded.shape))
-    u = 0.5 * torch.randn(1, 3, *padded.shape)
+    u = displacement(pair)
     with torch.no_grad():
         advance(net, pair, u, sigma=0.0)
     torch.testing.assert_close(seen[0][:, 1:2], carry(pair.moving, u))
@@ -102,13 +115,19 @@ def test_the_moving_image_itself_is_moved_by_the_whole_displacement(name):
 
 def test_slopes_are_those_of_the_local_correlation():
     """Against autograd: moving along -slope makes the images more alike."""
+    found = []
+
+    def stay(seen):
+        found.append(seen[:, 5:8])
+        return torch.zeros_like(seen[:, 2:5])
+
     pair = views_of(phantoms_space(), (3.0,))[0]
     u = torch.full_like(pair.start, 0.5).requires_grad_()
     map_loss(pair.fixed, pair.moving, u, pair.shown, 0.0).backward()
     with torch.no_grad():
-        found = _slopes(pair, carry(pair.moving, u.detach()), u.detach(), pair.shown)
+        advance(Steps(stay, sense="slopes"), pair, u.detach(), sigma=0.0)
     wanted = u.grad * pair.shown.sum()
-    cosine = torch.nn.functional.cosine_similarity(found.flatten(), wanted.flatten(), dim=0)
+    cosine = torch.nn.functional.cosine_similarity(found[0].flatten(), wanted.flatten(), dim=0)
     assert float(cosine) > 0.85  # smoother differences than those of the interpolation
 
 
@@ -129,13 +148,23 @@ def test_untrained_guided_steps_register_a_phantom():
     assert after < 0.4 * before
 
 
-def test_the_force_is_the_difference_that_a_step_makes():
-    padded = Space((17, 33, 17), EYE)
-    pair = View(padded, *torch.rand(2, 1, 1, *padded.shape))
-    force = LearnedForce(step_network("guided").eval(), pair, 0.6)
-    with torch.no_grad():
-        u = 0.3 * torch.randn(1, 3, *padded.shape)
-        torch.testing.assert_close(force(u), force.onward(u) - u)
+@pytest.mark.parametrize("smoothness", [1.0, 2.5])
+def test_the_force_is_what_a_smoothed_step_of_the_network_changes(smoothness):
+    """From the parts: G (u + net(fixed, moving o u, u)) - u, with the variance of G scaled."""
+
+    def third(seen):
+        """A third of the displacement back, and a tenth of the moved image along axis 0."""
+        step = -seen[:, 2:5] / 3
+        step[:, :1] += 0.1 * seen[:, 1:2]
+        return step
+
+    pair = view((17, 33, 17))
+    u = displacement(pair)
+    stepped = 2 / 3 * u
+    stepped[:, :1] += 0.1 * carry(pair.moving, u)
+    wanted = spread(stepped, smoothness * variance(0.6)) - u
+    force = LearnedForce(Steps(third), pair, 0.6, smoothness)
+    torch.testing.assert_close(force(u), wanted)
 
 
 def test_the_size_of_a_field_is_that_of_its_vectors():
