@@ -113,14 +113,11 @@ def test_options_may_stand_in_any_order_with_spaces():
 
 
 def test_truth_values_are_words():
-    @dataclasses.dataclass(frozen=True)
-    class Switch:
-        on: bool = False
-
-    assert registry._convert("True", bool, "x", zero=False) is True
-    assert registry._convert("false", bool, "x", zero=False) is False
+    for word, value in (("True", True), ("false", False)):
+        built = registry.build(registry.TRANSFORMS, f"diffeo:symmetric={word}")
+        assert built.symmetric is value
     with pytest.raises(RecipeError, match="'1' is not true or false"):
-        registry._convert("1", bool, "x", zero=False)
+        registry.build(registry.TRANSFORMS, "diffeo:symmetric=1")
 
 
 @pytest.mark.parametrize("name", registry.LEARNERS)
