@@ -39,8 +39,8 @@ def test_settings_of_torch_are_left_as_they_were():
     with settings(RegisterRecipe(threads=1, deterministic=True)):
         assert state() == (1, False, 2)
     assert state() == before
-    with pytest.raises(KeyError), settings(RegisterRecipe(threads=1)):
-        raise KeyError
+    with pytest.raises(KeyError, match="inside"), settings(RegisterRecipe(threads=1)):
+        raise KeyError("inside")
     assert state() == before
 
 

@@ -273,8 +273,9 @@ def test_a_folder_may_lie_elsewhere_if_it_is_named_in_full(batch, done, tmp_path
 
 
 def test_options_that_fit_no_row_are_refused_at_once(batch, done, tmp_path):
-    for options in ({"fail_on": ("dice<.5",)}, {"recipe": replace(QUICK, use_labels=True)}):
-        with pytest.raises(RecipeError):
+    labels = {"recipe": replace(QUICK, use_labels=True)}
+    for words, options in (("dice", {"fail_on": ("dice<.5",)}), ("--use-labels", labels)):
+        with pytest.raises(RecipeError, match=words):
             done(batch("a", "b", **options))
     assert not (tmp_path / "runs").exists()
 

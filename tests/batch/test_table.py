@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, text, words):
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     for path in (tmp_path / "nothing.csv", tmp_path, _table(tmp_path, "\0\1")):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=re.escape(str(path))):
             read_table(path)
 
 

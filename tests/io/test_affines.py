@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -151,5 +153,5 @@ def test_a_deformable_transform_is_not_an_affine(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.csv", "a", "none/a.mat"])
 def test_an_affine_that_cannot_be_written_is_an_output_error(matrix, tmp_path, name):
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=re.escape(name)):
         write_affine(matrix, tmp_path / name)

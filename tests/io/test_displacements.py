@@ -1,5 +1,6 @@
 import gzip
 import math
+import re
 
 import nibabel as nib
 import numpy as np
@@ -201,7 +202,7 @@ def test_a_field_that_is_not_finite_is_refused(tmp_path):
 def test_a_missing_or_damaged_file_is_an_input_error(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=re.escape(name)):
         read_displacement(tmp_path / name)
 
 
@@ -211,7 +212,7 @@ def test_a_field_cut_short_is_an_input_error(tmp_path, ending):
     save(tmp_path / "warp.nii", np.ones((9, 8, 7, 1, 3), "f4"))
     sitk.WriteImage(sitk.ReadImage(str(tmp_path / "warp.nii")), str(path))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=re.escape(path.name)):
         read_displacement(path)
 
 
@@ -229,7 +230,7 @@ def test_a_nonsensical_header_is_an_input_error_and_nothing_is_logged(
     header = nib.Nifti1Header(raw[:348])
     header[field] = value
     path.write_bytes(header.binaryblock + raw[348:])
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"warp\.nii"):
         read_displacement(path)
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
@@ -247,5 +248,5 @@ def test_images_are_told_from_fields_by_their_headers(tmp_path):
 
 @pytest.mark.parametrize("name", ["warp.mha", "warp", "none/warp.nii.gz"])
 def test_a_field_that_cannot_be_written_is_an_output_error(space, tmp_path, name):
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=re.escape(name)):
         write_displacement(space, None, tmp_path / name)

@@ -250,7 +250,7 @@ def test_4d_files_need_a_frame(ending, tmp_path):
     assert mean.storage == Storage()
     refused(path, "no frame 3", frame=3)
     refused(path, "no frame -1", frame=-1)
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match="median"):
         read_image(path, frame="median")
 
 
@@ -313,7 +313,7 @@ def test_detached_headers_are_read_with_their_data(tmp_path):
         (tmp_path / data).write_bytes(raw[:100])
         refused(tmp_path / header, "cut short" if header == "a.mhd" else "cannot be read")
         (tmp_path / data).unlink()
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=data):
             read_image(tmp_path / header)
 
 

@@ -1,3 +1,5 @@
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -91,7 +93,7 @@ def test_equal_maps_are_equal_bytes_under_any_name(warp, moving_space, tmp_path)
 def test_a_missing_or_damaged_file_is_an_input_error(space, tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=re.escape(name)):
         read_learn2reg(tmp_path / name, space, space)
 
 
@@ -106,5 +108,5 @@ def test_a_field_of_another_image_is_refused(space, tmp_path):
 
 @pytest.mark.parametrize("name", ["d.txt", "none/d.npz", "none/d.nii.gz"])
 def test_a_field_that_cannot_be_written_is_an_output_error(warp, moving_space, tmp_path, name):
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=re.escape(name)):
         write_learn2reg(warp, moving_space, tmp_path / name)

@@ -109,13 +109,13 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "regcli.json").write_text("old")
-    with pytest.raises(ValueError), open_outputs(out, NAMES, force=True) as folder:
+    with pytest.raises(ValueError, match="early"), open_outputs(out, NAMES, force=True) as folder:
         write(folder)
-        raise ValueError
+        raise ValueError("early")
     assert contents(out) == {"regcli.json": "old"}
     (out / "regcli.json").unlink()
-    with pytest.raises(ValueError), open_outputs(out) as folder:
-        raise ValueError
+    with pytest.raises(ValueError, match="late"), open_outputs(out) as folder:
+        raise ValueError("late")
     assert out.is_dir()
 
 

@@ -1,6 +1,7 @@
 """What files of maps say of themselves, and which are refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -52,9 +53,9 @@ def test_a_displacement_cannot_be_inverted_on_reading(space, tmp_path):
 def test_a_missing_or_damaged_file_is_an_input_error(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=re.escape(name)):
         warps.read_warp(tmp_path / name)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=re.escape(name)):
         warps.describe_transform(tmp_path / name)
 
 
@@ -62,7 +63,7 @@ def test_a_composite_cut_short_is_an_input_error(space, tmp_path):
     path = tmp_path / "c.h5"
     warps.write_composite(make_warp(space), path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"c\.h5"):
         warps.read_warp(path)
 
 
@@ -76,5 +77,5 @@ def test_splines_are_refused_with_a_remedy(tmp_path):
 
 @pytest.mark.parametrize("name", ["c.nii.gz", "c.tfm", "c", "none/c.h5"])
 def test_a_composite_that_cannot_be_written_is_an_output_error(space, tmp_path, name):
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=re.escape(name)):
         warps.write_composite(make_warp(space), tmp_path / name)

@@ -139,7 +139,7 @@ def test_a_mark_of_the_byte_order_is_no_part_of_a_recipe(tmp_path):
 def test_what_is_no_recipe_is_refused(tmp_path, content):
     path = tmp_path / "recipe.toml"
     path.write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"recipe\.toml"):
         read_train_recipe(path)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"absent\.toml: No such file"):
         read_train_recipe(tmp_path / "absent.toml")

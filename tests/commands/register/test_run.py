@@ -218,7 +218,7 @@ def test_a_failure_while_computing_leaves_no_folder(scans, tmp_path):
         if stage == "diffeo":
             raise InputError("It broke.", "Mend it.")
 
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="It broke"):
         register_files(Job(scans.fixed, scans.moving, out, HERE), fail)
     assert list(tmp_path.iterdir()) == []
 

@@ -139,7 +139,7 @@ def test_if_nothing_succeeds_nothing_is_left(scans, tmp_path, monkeypatch):
         raise MemoryShortageError("It is too big.", "Crop it.")
 
     monkeypatch.setattr(module, "register_files", fail)
-    with pytest.raises(MemoryShortageError):
+    with pytest.raises(MemoryShortageError, match="too big"):
         sweep_files(_sweep(scans, tmp_path / "out"), _silent)
     assert list(tmp_path.iterdir()) == []
 

@@ -127,7 +127,7 @@ def test_who_asks_for_a_metric_or_the_classical_model_gets_that(images, tmp_path
 def test_without_shipped_weights_auto_is_classical(images, monkeypatch, tmp_path):
     monkeypatch.setattr(files, "_FOLDERS", (tmp_path,))
     assert decide(images)[0] is None
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="no weights 'dio-brain'"):
         decide(images, model="dio")
 
 
@@ -152,7 +152,7 @@ def test_weights_that_give_no_numbers_are_no_reason_to_fail_unless_asked_for(
     found, said = decide(images, weights=path)
     assert found is None
     assert "no number" in said
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="no number"):
         decide(images, model="dio", weights=path)
 
 

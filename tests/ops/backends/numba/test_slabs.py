@@ -50,10 +50,10 @@ def test_an_error_in_any_thread_is_raised_and_the_next_loop_runs(threads):
     def loop(lo, hi, out):
         names.add(threading.current_thread().name)
         if hi == LARGE[0]:
-            raise KeyError(lo)
+            raise KeyError("the last slab")
 
     for _ in range(10):
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match="the last slab"):
             run(loop, LARGE[0], np.zeros(LARGE))
     run(lambda lo, hi, out: None, LARGE[0], np.zeros(LARGE))
     assert len(names) <= threads
