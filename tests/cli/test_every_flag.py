@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 import typer
+from jobflags import PLANNED
 from phantoms import pair
-from registerflags import ACTS, BAR, EMPTY, LABELS, PLAIN, POINTS, REFUSED, Run
+from registerflags import ACTS, EMPTY, LABELS, PLAIN, POINTS, REFUSED, Run
 from scans import write_pair, write_voxels
 from weightfiles import WIDE, write_steps, write_weights
 
@@ -68,10 +69,10 @@ SHOWN = {
     },
     "features": {
         "--out": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
-        "--weights": "cli/every_flag features_are_asked_for_as_they_are_given",
+        "--weights": "cli/flags_of_jobs features_are_asked_for_as_they_are_given",
         "--frame": "cli/features a_frame_of_a_4d_image_is_taken",
-        "--device": "cli/every_flag features_are_asked_for_as_they_are_given",
-        "--threads": "cli/every_flag features_are_asked_for_as_they_are_given",
+        "--device": "cli/flags_of_jobs features_are_asked_for_as_they_are_given",
+        "--threads": "cli/flags_of_jobs features_are_asked_for_as_they_are_given",
         "--force": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
         "--json": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
         "--quiet": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
@@ -84,8 +85,8 @@ SHOWN = {
         "--start": "cli/train training_begins_with_other_weights_if_asked_to",
         "--resume": "cli/train a_run_that_was_killed_goes_on_as_if_it_had_not_been",
         "--max-time": "cli/steps steps_are_trained_resumed_and_registered_with",
-        "--quiet": "cli/every_flag training_is_told_of_unless_it_is_to_be_quiet",
-        "--no-progress": "cli/every_flag training_is_told_of_unless_it_is_to_be_quiet",
+        "--quiet": "cli/flags_of_jobs training_is_told_of_unless_it_is_to_be_quiet",
+        "--no-progress": "cli/flags_of_jobs training_is_told_of_unless_it_is_to_be_quiet",
     },
     "batch": {
         "--out": "cli/batch rows_are_done_and_the_worst_told_first",
@@ -101,29 +102,6 @@ SHOWN = {
     "info": {"--json": "cli/info json_describes_every_file"},
     "weights list": {"--json": "cli/weights list_names_what_there_is"},
     "weights show": {"--json": "cli/weights show_prints_the_card_and_the_header"},
-}
-# Of `train`: what is given, and the part of the job that it decides.
-PLANNED = {
-    "--network": ("lku", "plan.network", "lku"),
-    "--spacing": ("3", "plan.spacing_mm", 3.0),
-    "--shape": ("33x17x17", "plan.shape", (33, 17, 17)),
-    "--validation": ("s1, s2", "validation", ("s1", "s2")),
-    "--transform": ("freeform", "plan.transform", "freeform"),
-    "--adjoint": ("jfb", "plan.adjoint", "jfb"),
-    "--warm-steps": ("5", "plan.warm_steps", 5),
-    "--steps": ("5", "plan.steps", 5),
-    "--epochs": ("5", "epochs", 5),
-    "--batch": ("5", "plan.batch", 5),
-    "--warm-lr": (".5", "plan.warm_rate", 0.5),
-    "--cool": ("7", "plan.cool", 7),
-    "--finish": ("done", "finish", Path("done")),
-    "--lr": (".5", "plan.rate", 0.5),
-    "--validate-every": ("5", "plan.validate_every", 5),
-    "--seed": ("5", "plan.seed", 5),
-    "--device": ("cpu", "plan.device", "cpu"),
-    "--precision": ("bf16", "plan.precision", "bf16"),
-    "--threads": ("5", "threads", 5),
-    "--deterministic": (None, "deterministic", True),
 }
 ALONE = ("--sweep", "--log")  # options of register that a batch has not
 TYPERS = {"--install-completion", "--show-completion"}
@@ -246,73 +224,6 @@ def test_what_the_tables_refer_to_is_there(place):
     path = Path(__file__).parents[1] / folder / f"test_{subject}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert f"test_{name}" in {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
-
-
-@pytest.fixture
-def planned(run, monkeypatch):
-    """planned("--seed", 5) is the job of `regcli train` with that."""
-    jobs = []
-
-    def train_files(job, progress, tell):
-        jobs.append(job)
-        tell("step 1")
-        progress("pairs", 0.5)
-        return job.run / "best.safetensors"
-
-    monkeypatch.setattr("regcli.train.run.train_files", train_files)
-
-    def command(*options):
-        told = run("train", "data", "-o", "run", *options)
-        assert told.code == 0, told.err
-        return jobs[-1], told
-
-    return command
-
-
-@pytest.mark.parametrize("option", PLANNED)
-def test_an_option_of_train_decides_what_is_trained(planned, option):
-    value, path, wanted = PLANNED[option]
-    plain, job = planned()[0], planned(option, *([] if value is None else [value]))[0]
-    for part in path.split("."):
-        plain, job = getattr(plain, part), getattr(job, part)
-    assert job == wanted != plain
-
-
-def test_training_is_told_of_unless_it_is_to_be_quiet(planned, monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    assert "step 1" in planned()[1].err
-    assert planned("-q")[1].err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert BAR in planned()[1].err
-    assert BAR not in planned("--no-progress")[1].err
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        "--warm-lr .1 --warm-steps 0",
-        *(f"--{what} --steps 0" for what in ("lr .1", "adjoint jfb", "transform freeform")),
-        *(f"--{what} --model deq" for what in ("network unet", "transform diffeo", "warm-lr .1")),
-        "--warm-steps 9 --model deq",
-        "--steps 9 --epochs 9",
-    ],
-)
-def test_what_a_training_would_ignore_is_refused_and_named(run, tmp_path, options):
-    words = options.split()
-    assert run("train", tmp_path, "-o", tmp_path / "run", *words).fails(2, words[0])
-
-
-def test_features_are_asked_for_as_they_are_given(run, monkeypatch):
-    jobs = []
-
-    def features_files(job, progress):
-        jobs.append(job)
-        return {"outputs": {}}
-
-    monkeypatch.setattr("regcli.commands.features.run.features_files", features_files)
-    given = ("--weights", "w.safetensors", "--device", "cuda:1", "--threads", 3)
-    run("features", "image.nii.gz", "-o", "f", "-q", *given)
-    assert (jobs[0].weights, jobs[0].device, jobs[0].threads) == ("w.safetensors", "cuda:1", 3)
 
 
 def test_apply_interpolates_and_takes_frames_as_asked(run, register, earlier, files, tmp_path):
