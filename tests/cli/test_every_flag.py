@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from jobflags import PLANNED
+from jobflags import GIVEN, PLANNED
 from phantoms import pair
 from registerflags import ACTS, EMPTY, LABELS, PLAIN, POINTS, REFUSED, Run
 from scans import write_pair, write_voxels
@@ -22,6 +22,7 @@ from regcli.registration import pipeline
 
 # Small, and aligned but for a deformation: a run takes a tenth of a second.
 SPACE = Space((13, 14, 15), torch.diag(torch.tensor([4.0, 4.4, 3.8, 1.0])).double())
+SHORT = {"--out": "-o", "--transform": "-t", "--jobs": "-j", "--quiet": "-q", "--verbose": "-v"}
 # Of other commands: the test that shows what an option does, "cli/info x": test_info.py, test_x.
 SHOWN = {
     "regcli": {"--version": "cli/main version_is_one_line"},
@@ -69,10 +70,10 @@ SHOWN = {
     },
     "features": {
         "--out": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
-        "--weights": "cli/flags_of_jobs features_are_asked_for_as_they_are_given",
+        "--weights": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
         "--frame": "cli/features a_frame_of_a_4d_image_is_taken",
-        "--device": "cli/flags_of_jobs features_are_asked_for_as_they_are_given",
-        "--threads": "cli/flags_of_jobs features_are_asked_for_as_they_are_given",
+        "--device": "cli/features what_cannot_be_done_is_refused_before_any_computing",
+        "--threads": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
         "--force": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
         "--json": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
         "--quiet": "cli/features paths_go_to_stdout_and_the_table_to_stderr",
@@ -216,14 +217,34 @@ def test_the_tables_name_every_option_of_every_command():
 
 
 @pytest.mark.parametrize(
-    "place", sorted({place for own in SHOWN.values() for place in own.values()})
+    ("command", "option"), [(command, option) for command, own in SHOWN.items() for option in own]
 )
-def test_what_the_tables_refer_to_is_there(place):
-    file, name = place.split()
+def test_the_test_that_a_table_refers_to_gives_the_option(command, option):
+    """Or it asks the library, and what the option gives to that is tested with the other jobs."""
+    file, name = SHOWN[command][option].split()
     folder, _, subject = file.rpartition("/")
     path = Path(__file__).parents[1] / folder / f"test_{subject}.py"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert f"test_{name}" in {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
+    words = _words(ast.parse(path.read_text(encoding="utf-8")), f"test_{name}")
+    parsed = {given for key in GIVEN if key.split()[0] == command for given in GIVEN[key][1]}
+    assert words
+    assert option in parsed or words & {option, SHORT.get(option)}
+
+
+def _words(tree, name):
+    """The words of all texts in a function of a module, and in what it uses of the module."""
+    parts = {}
+    for part in tree.body:
+        for target in getattr(part, "targets", [part]):
+            parts[getattr(target, "id", getattr(target, "name", None))] = part
+    words, left = set(), [name]
+    while left:
+        if (part := parts.pop(left.pop(), None)) is None:
+            continue
+        for node in ast.walk(part):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words |= set(node.value.split())
+            left += [n for n in (getattr(node, "id", None), getattr(node, "arg", None)) if n]
+    return words
 
 
 def test_apply_interpolates_and_takes_frames_as_asked(run, register, earlier, files, tmp_path):

@@ -1,9 +1,11 @@
 """Options become parts of jobs; what the library does with these is tested there."""
 
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from jobflags import PLANNED
+from jobflags import GIVEN, PLANNED
 from registerflags import BAR
 
 
@@ -61,14 +63,50 @@ def test_what_a_training_would_ignore_is_refused_and_named(run, tmp_path, option
     assert run("train", tmp_path, "-o", tmp_path / "run", *words).fails(2, words[0])
 
 
-def test_features_are_asked_for_as_they_are_given(run, monkeypatch):
+@pytest.fixture
+def asked(run, tmp_path, monkeypatch):
+    """asked("apply a.nii -t b.h5 -o c") is the job that this gives to the library."""
     jobs = []
 
-    def features_files(job, progress):
+    def seen(job):
         jobs.append(job)
-        return {"outputs": {}}
+        raise KeyboardInterrupt  # nothing is done
 
-    monkeypatch.setattr("regcli.commands.features.run.features_files", features_files)
-    given = ("--weights", "w.safetensors", "--device", "cuda:1", "--threads", 3)
-    run("features", "image.nii.gz", "-o", "f", "-q", *given)
-    assert (jobs[0].weights, jobs[0].device, jobs[0].threads) == ("w.safetensors", "cuda:1", 3)
+    def jacobian_files(warp, out, **options):
+        seen(SimpleNamespace(warp=warp, out=out, **options))
+
+    def run_batch(plan, crew, watch):
+        seen(SimpleNamespace(out=plan.out, part=plan.part, resume=plan.resume, workers=crew()))
+
+    for name in ("apply.apply_files", "evaluate.run.evaluate_files"):
+        monkeypatch.setattr(f"regcli.commands.{name}", seen)
+    monkeypatch.setattr("regcli.commands.evaluate.learn2reg.task_files", seen)
+    monkeypatch.setattr("regcli.commands.jacobian.jacobian_files", jacobian_files)
+    monkeypatch.setattr("regcli.commands.features.run.features_files", lambda job, _: seen(job))
+    monkeypatch.setattr("regcli.batch.run.run_batch", run_batch)
+    monkeypatch.setattr("regcli.batch.crew.local_crew", lambda count: count)
+    monkeypatch.setattr("regcli.cli.batch.prepare", lambda *modules: None)
+    table = tmp_path / "pairs.csv"
+    table.write_text("fixed,moving\na.nii,b.nii\nc.nii,d.nii\n")
+
+    def command(line):
+        assert run(*(word.format(table=table) for word in line.split())).code == 130
+        return jobs.pop()
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(name, option) for name, (_, own) in GIVEN.items() for option in own]
+)
+def test_an_option_decides_the_part_of_the_job_that_it_names(asked, command, option):
+    line, options = GIVEN[command]
+    words, part, wanted = options[option]
+    assert getattr(asked(f"{line} {words}"), part) == wanted != getattr(asked(line), part)
+
+
+def test_points_alone_are_moved_already_and_moving_with_a_map(asked):
+    alone, carried = (asked(f"evaluate {map_} --points a b") for map_ in ("", "-t w.h5"))
+    for job, moved, moving in ((alone, Path("b"), None), (carried, None, Path("b"))):
+        assert job.fixed_points == Path("a")
+        assert (job.moved_points, job.moving_points) == (moved, moving)
