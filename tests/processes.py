@@ -7,6 +7,7 @@ how it ends, is not seen in them.
 import multiprocessing
 import os
 import sys
+import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def regcli(*arguments) -> None:
 
     sys.argv = ["regcli", *map(str, arguments)]
     main()
+
+
+def until(found) -> None:
+    """Wait until `found()` is true; ten minutes end a test that would otherwise hang."""
+    deadline = time.monotonic() + 600
+    while not found():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.01)
 
 
 def _run(said, target, arguments):

@@ -195,13 +195,14 @@ def test_a_worker_that_ended_otherwise_is_a_bug_and_dask_says_what_it_knows(batc
 
 
 def test_no_more_rows_run_at_once_than_memory_and_workers_allow(batch, done):
-    most, now, lock = [0], [0], threading.Lock()
+    most, now, lock, together = [0], [0], threading.Lock(), []
 
     def row(job):
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.03)
+        together[-1].wait(60)  # as many as may
+        time.sleep(0.03)  # one more would come meanwhile
         with lock:
             now[0] -= 1
         return Outcome(3, "It is bad.", "Mend it.")
@@ -209,6 +210,7 @@ def test_no_more_rows_run_at_once_than_memory_and_workers_allow(batch, done):
     need = plan.make_plan(batch("a"))[0].memory
     for memory, size, wanted in ((None, 3, 3), (2 * need, 3, 2), (need - 1, 3, 1), (None, 1, 1)):
         most[0] = 0
+        together.append(threading.Barrier(wanted))
         with ThreadPoolExecutor(4) as pool:
             done(batch(*"abcdef", force=True), Rows(pool, size, memory, row))
         assert most[0] == wanted

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import processes
@@ -185,19 +184,14 @@ def test_a_killed_batch_leaves_no_process_and_goes_on_to_the_same_bytes(
         processes.regcli, "batch", table, "-o", out, "-j", "2", *QUICK, said=said, daemon=False
     )
     try:
-        began = time.monotonic()
-        while '"done"' not in (journal.read_text() if journal.exists() else ""):
-            assert process.is_alive() and time.monotonic() - began < 100, said.read_text()
-            time.sleep(0.01)
+        processes.until(lambda: '"done"' in _text(journal) or not process.is_alive())
+        assert process.is_alive(), said.read_text()
         workers = _below(process.pid)
         assert len(workers) >= 2
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-    began = time.monotonic()
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
-        assert time.monotonic() - began < 20
-        time.sleep(0.01)
+    processes.until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     assert journal.read_text().count('"done"') < len(names)
     first = next(line for line in journal.read_text().splitlines() if '"done"' in line)
     assert run("batch", table, "-o", out, *QUICK, "-q", "--resume").code == 0
@@ -205,6 +199,10 @@ def test_a_killed_batch_leaves_no_process_and_goes_on_to_the_same_bytes(
     assert not list(out.rglob(".regcli*"))
     for file in ("warp.nii.gz", "warped.nii.gz", "affine.mat", "composite.h5"):
         assert len({(out / name / file).read_bytes() for name in names}) == 1  # of one pair
+
+
+def _text(path):
+    return path.read_text() if path.exists() else ""
 
 
 def _below(process):

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import time
 
 import nibabel as nib
 import numpy as np
@@ -97,10 +96,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run, folder, tmp_pa
     assert run("train", *options, "-o", tmp_path / "whole").code == 0
     killed = tmp_path / "killed"
     process = processes.start(processes.regcli, "train", *options, "-o", killed)
-    patience = time.monotonic() + 120
     log = killed / "train.csv"
-    while time.monotonic() < patience and not (log.exists() and log.stat().st_size > 40):
-        time.sleep(0.02)
+    processes.until(lambda: log.exists() and log.stat().st_size > 40)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert 1 < len(rows(killed)) < 6

@@ -252,13 +252,6 @@ def test_after_kill_9_no_half_file_has_a_final_name(scans, report, job, tmp_path
     assert {str(path) for path in out.iterdir()} == set(found["outputs"].values())
 
 
-def _until(found, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_cleans_up_and_ends_in_130(scans, tmp_path_factory, tmp_path, sent):
@@ -266,7 +259,7 @@ def test_an_interrupted_run_cleans_up_and_ends_in_130(scans, tmp_path_factory, t
     long = ("--iterations", "100000", "--levels", "1", "--tol", "1e-30", "-q")
     command = ("register", scans.fixed, scans.moving, "-o", out, *long)
     process = processes.start(processes.regcli, *command, said=said)
-    _until(lambda: list(out.glob(".regcli-*")))
+    processes.until(lambda: list(out.glob(".regcli-*")))
     time.sleep(0.3)
     os.kill(process.pid, sent)
     process.join(60)
