@@ -86,6 +86,15 @@ def test_measures_that_took_no_part_are_told(pictures, page):
     assert "MIND" not in linear.text.replace("mind:weight", "")
 
 
+def test_numbers_of_the_deformation_are_told(page):
+    for said in (
+        "Determinant -0.2 to 3 in the foreground or mask; 0.5 % of the voxels folded",
+        "0.25 % of the volume by the strict test, which finds folds at 12 voxels",
+        "standard deviation of log J 0.400",
+    ):
+        assert said in page.text
+
+
 def test_every_level_has_its_curve(page):
     charts = [a["aria-label"] for t, a in page.tags if t == "svg" and "aria-label" in a]
     assert sum("diffeo, level" in chart for chart in charts) == 2
