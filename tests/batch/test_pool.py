@@ -30,7 +30,7 @@ def work_until_told_to_stop(begun, ended):
         ended.touch()
 
 
-def test_a_worker_that_dies_costs_one_call_and_errors_cost_nobody(tmp_path):
+def test_a_worker_that_dies_costs_one_call_and_errors_cost_nobody():
     with LocalPool(2) as pool:
         deaths = [pool.submit(end, code) for code in (-9, 3, -11)]
         calls = [pool.submit(os.getpid) for _ in range(4)]

@@ -282,7 +282,7 @@ def test_options_that_fit_no_row_are_refused_at_once(batch, done, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_row_never_overwrites_what_another_reads(batch, pairs, tmp_path):
+def test_a_row_never_overwrites_what_another_reads(batch, tmp_path):
     some = batch("a", "b", force=True)
     rows = [some.rows[0], replace(some.rows[1], files=dict(some.rows[1].files))]
     rows[1].files["moving"] = tmp_path / "runs/a/warped.nii.gz"
@@ -290,7 +290,7 @@ def test_a_row_never_overwrites_what_another_reads(batch, pairs, tmp_path):
         plan.make_plan(replace(some, rows=rows))
 
 
-def test_gpus_go_round_the_workers_where_the_user_left_that_open(monkeypatch, tmp_path):
+def test_gpus_go_round_the_workers_where_the_user_left_that_open(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     found = [worker._device(name, place) for name in ("auto", "cuda") for place in (0, 1, 2)]
     assert found == ["cuda:0", "cuda:1", "cuda:0"] * 2

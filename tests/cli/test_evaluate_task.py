@@ -93,7 +93,7 @@ def test_a_task_gives_the_numbers_of_its_definitions(run, task, tmp_path):
     assert run("evaluate", "--l2r", task, "--warp", fields, "-o", out).fails(4, "--force")
 
 
-def test_data_and_fields_may_lie_anywhere(run, task, tmp_path):
+def test_data_and_fields_may_lie_anywhere(run, task):
     fields = task.parents[1] / "fields"
     shown = run("evaluate", "--l2r", task, "--warp", fields).out
     moved = shutil.move(task, fields / "task.json")

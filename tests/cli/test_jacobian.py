@@ -12,7 +12,7 @@ from scans import write_voxels
 NAMES = {"jacobian.nii.gz", "log_jacobian.nii.gz", "jacobian.json", "jacobian.csv"}
 
 
-def test_a_result_folder_gives_the_numbers_of_its_report(run, finished, scans, tmp_path):
+def test_a_result_folder_gives_the_numbers_of_its_report(run, finished, tmp_path):
     out = tmp_path / "j"
     told = run("jacobian", finished, "-o", out, "--json")
     numbers = json.loads(told.out)

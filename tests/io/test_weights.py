@@ -48,7 +48,7 @@ def test_shipped_weights_without_a_sum_are_refused(folder):
         weights.find("brain")
 
 
-def test_a_file_is_found_by_its_path(folder, tmp_path):
+def test_a_file_is_found_by_its_path(tmp_path):
     path = write_weights(tmp_path / "mine.safetensors")
     assert weights.find(str(path)).name == "mine"
 

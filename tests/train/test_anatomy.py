@@ -26,7 +26,7 @@ def test_codes_that_are_not_freesurfers_have_a_type_each():
 
 def test_an_anatomy_is_cut_to_what_it_shows_and_stays_where_it_was():
     words = vocabulary(CODES)
-    whole, part = labels(shape=(40, 41, 39), centre=(20.0, 19.0, 21.0)), None
+    whole = labels(shape=(40, 41, 39), centre=(20.0, 19.0, 21.0))
     part = subject(words, shape=(40, 41, 39), centre=(20.0, 19.0, 21.0))
     codes = torch.tensor(words.codes)[part.indices[0, 0].int()]
     start = part.space.affine[:3, 3].int().tolist()

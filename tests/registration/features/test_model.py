@@ -26,7 +26,7 @@ def test_a_network_comes_back_with_its_weights(tmp_path):
             assert torch.equal(one, other)
 
 
-def test_weights_of_another_model_are_refused(tmp_path):
+def test_weights_of_another_model_are_refused():
     with pytest.raises(WeightsError, match="model 'deq'"):
         assemble("mine", "00", FACTS | {"model": "deq"}, {})
 
