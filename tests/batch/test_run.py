@@ -290,13 +290,23 @@ def test_a_row_never_overwrites_what_another_reads(batch, tmp_path):
         plan.make_plan(replace(some, rows=rows))
 
 
-def test_gpus_go_round_the_workers_where_the_user_left_that_open(monkeypatch):
+def test_gpus_go_round_the_workers_where_the_user_left_that_open(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(worker, "fingerprint", lambda job: "")
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(worker, "register_files", lambda job, step: seen.append(job.recipe.device))
+
+    def device(name, place):
+        job = Job(tmp_path, tmp_path, tmp_path, replace(QUICK, device=name))
+        worker.run_row(job, 1, place, lambda: None)
+        return seen.pop()
+
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    found = [worker._device(name, place) for name in ("auto", "cuda") for place in (0, 1, 2)]
+    found = [device(name, place) for name in ("auto", "cuda") for place in (0, 1, 2)]
     assert found == ["cuda:0", "cuda:1", "cuda:0"] * 2
-    assert [worker._device(name, 1) for name in ("cpu", "cuda:0")] == ["cpu", "cuda:0"]
+    assert [device(name, 1) for name in ("cpu", "cuda:0")] == ["cpu", "cuda:0"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert worker._device("auto", 1) == "auto"
+    assert device("auto", 1) == "auto"
 
 
 def test_a_worker_has_its_share_of_threads(monkeypatch, tmp_path):
