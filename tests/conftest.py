@@ -59,6 +59,12 @@ def pytest_configure():
     compilation.share()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Draw the same numbers in every run: before fixtures, which may draw some."""
+    torch.manual_seed(0)
+
+
 def pytest_collection_modifyitems(items):
     """Skip what needs CUDA, with the reason, where there is none; let workers begin apart."""
     items[:] = compilation.deal(items, int(workers or 1))
