@@ -136,7 +136,7 @@ def test_a_network_that_says_no_numbers_is_refused(value):
 
 def test_certain_and_different_costs_the_weight():
     shape = (5, 6, 7)
-    one, other = torch.zeros(2, 1, 2, *shape, dtype=torch.uint8)
+    one, other = torch.zeros(2, 1, 3, *shape, dtype=torch.uint8)
     one[:, 0], other[:, 1] = ONE, ONE
     weight = torch.ones(1, 1, *shape)
     model = Features(weight=0.5).model(one, Moved(other), weight)
@@ -145,13 +145,18 @@ def test_certain_and_different_costs_the_weight():
 
 @pytest.mark.parametrize("transform", ["diffeo", "freeform"])
 def test_features_alone_bring_a_pair_together(space, transform):
-    """What a perfect network would say, the structures themselves, and no image at all."""
+    """What a perfect network would say, the kinds of structures, and no image at all.
+
+    There are eight kinds however many structures a grid shows: the loops are compiled for each
+    number of channels.
+    """
     pair = phantoms.pair(space, linear=False)
     images = [prepare(i, None, torch.device("cpu")) for i in (pair.fixed, pair.moving)]
-    codes = pair.fixed_labels.data.unique()
+    codes, kinds = pair.fixed_labels.data.unique(), torch.arange(8)
     features = []
     for labels in (pair.fixed_labels.canonical(), pair.moving_labels.canonical()):
-        probabilities = (labels.data[:, None] == codes.view(1, -1, 1, 1, 1)) * ONE
+        kind = torch.searchsorted(codes, labels.data) % len(kinds)
+        probabilities = (kind[:, None] == kinds.view(1, -1, 1, 1, 1)) * ONE
         levels = [probabilities.to(torch.uint8)]
         features.append(FeaturePyramid([labels.space], levels, (1.0,), NO_RIM))
     force = GaussNewtonForce((), (Diffusion(),))
