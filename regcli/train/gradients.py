@@ -3,20 +3,23 @@
 A step's samples are the same on any number of processes: the number of a sample decides it.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from regcli.train.ahead import drawn
 from regcli.train.distributed import Team
 from regcli.train.plan import TrainPlan
 from regcli.train.synth import generator_of
 from regcli.train.task import Task
+
+S = TypeVar("S")
 
 _AHEAD, _AHEAD_OF_GPU = 1, 8  # threads that draw: a network on a GPU is faster than one of them
 _APART = 1 << 32  # between the random numbers of two tasks
@@ -94,3 +97,27 @@ class Learner:
                 (part / batch).backward()
                 total += part.detach() / batch  # a GPU is not waited for
         return self.team.summed(self.net, total)
+
+
+def drawn(draw: Callable[[int], S], numbers: Iterable[int], threads: int) -> Generator[S]:
+    """draw(n) for every n, in order; close it to stop before the end.
+
+    Args:
+        draw: Whose results depend on n alone.
+        numbers: What to draw.
+        threads: How many samples are drawn ahead, each on its own; 0: when they are asked for.
+    """
+    if threads == 0:
+        yield from map(draw, numbers)
+        return
+    waiting: deque[Future[S]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="regcli-draw")
+    try:
+        for n in numbers:
+            waiting.append(pool.submit(draw, n))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

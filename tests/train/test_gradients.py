@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from regcli.train.ahead import drawn
+from regcli.train.gradients import drawn
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
