@@ -20,13 +20,13 @@ from rich.table import Table
 
 from regcli.io.cases import read_cohort
 from regcli.registration.features.model import network
+from regcli.train.data.subjects import Subjects, read_subjects
+from regcli.train.features.pairs import Pairs
+from regcli.train.features.types import Types
 from regcli.train.loop import Watch, train
-from regcli.train.pairs import Pairs
 from regcli.train.plan import TrainPlan
 from regcli.train.state import read_facts, read_weights
-from regcli.train.subjects import Subjects, read_subjects
 from regcli.train.task import Task
-from regcli.train.types import Types
 
 STEPS = 100_000  # more than fit into the time: rates stay near their highest
 PLAN = TrainPlan(

@@ -23,10 +23,10 @@ from regcli.io.cases import read_cohort
 from regcli.ops.jacobian import jacobian_determinant
 from regcli.registration.equilibrium.force import advance, rms
 from regcli.registration.equilibrium.model import StepModel, assemble
+from regcli.train.data.subjects import Subjects, read_subjects
 from regcli.train.losses import map_loss
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Subjects, read_subjects
-from regcli.train.training_pairs import TrainingPair, TrainingPairs
+from regcli.train.steps.pairs import TrainingPair, TrainingPairs
 from regcli.transforms.grids import resample_field
 
 HELD_OUT = ("sub-13", "sub-14", "sub-15")

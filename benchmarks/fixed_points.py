@@ -21,7 +21,7 @@ from regcli.registration.equilibrium.model import StepModel
 from regcli.registry import FIXED_POINTS, build
 from regcli.solve.fixedpoint import Rules, find
 from regcli.train.plan import TrainPlan
-from regcli.train.training_pairs import TrainingPair, TrainingPairs
+from regcli.train.steps.pairs import TrainingPair, TrainingPairs
 from regcli.transforms.grids import resample_field
 
 PLAIN, MOST = 48, 96  # evaluations: of plain steps, and of the others before they are given up

@@ -32,10 +32,10 @@ from regcli.registration.features.extract import describe, working_grid
 from regcli.registration.features.model import FeatureModel, assemble
 from regcli.registration.normalize import prepare
 from regcli.registration.pyramid import Prepared
+from regcli.train.data.subjects import Source, read_subjects
+from regcli.train.features.types import CLEAN, VALIDATION
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Source, read_subjects
-from regcli.train.synth import draw, generator_of
-from regcli.train.types import CLEAN, VALIDATION
+from regcli.train.synth.images import draw, generator_of
 
 DATA = Path(os.environ.get("REGCLI_DATA", "../shared/data"))
 HELD_OUT = ("sub-13", "sub-14", "sub-15")

@@ -82,11 +82,11 @@ UPDATES: Table = {
     "riir": "regcli.nets.recurrent:RecurrentNet",
 }
 LEARNERS: Table = {
-    "deq": "regcli.train.learners:Equilibrium",
-    "unroll": "regcli.train.learners:Unrolled",
-    "voxelmorph": "regcli.train.learners:Unrolled:steps=1:levels=1:network=voxelmorph",
-    "gradirn": "regcli.train.learners:Unrolled:levels=3:network=gradirn",
-    "riir": "regcli.train.learners:Unrolled:steps=6:levels=1:network=riir:rising=10",
+    "deq": "regcli.train.steps.learners:Equilibrium",
+    "unroll": "regcli.train.steps.learners:Unrolled",
+    "voxelmorph": "regcli.train.steps.learners:Unrolled:steps=1:levels=1:network=voxelmorph",
+    "gradirn": "regcli.train.steps.learners:Unrolled:levels=3:network=gradirn",
+    "riir": "regcli.train.steps.learners:Unrolled:steps=6:levels=1:network=riir:rising=10",
 }
 
 # What users may bring classes of their own for, and what those must be.

@@ -3,8 +3,8 @@
 import torch
 
 from regcli.image import Image, Space
-from regcli.train.anatomy import anatomy
-from regcli.train.vocabulary import vocabulary
+from regcli.train.data.anatomy import anatomy
+from regcli.train.data.vocabulary import vocabulary
 
 CODES = (0, 2, 3, 4, 41, 42, 43, 510)
 

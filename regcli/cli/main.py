@@ -13,7 +13,7 @@ import regcli
 from regcli.cli import apply, batch, evaluate, features, info, jacobian, register, train, weights
 from regcli.cli.common import console, emit
 from regcli.errors import InputError, MemoryShortageError, OutputError, RegcliError
-from regcli.train.ranks import rank
+from regcli.train.distributed.rank import rank
 
 _INTERRUPTED = 130
 _PATIENCE_S = 10.0

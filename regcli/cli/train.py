@@ -17,7 +17,7 @@ from regcli.cli.common import (
 )
 from regcli.errors import RecipeError
 from regcli.registry import LEARNERS, parse
-from regcli.train.ranks import rank
+from regcli.train.distributed.rank import rank
 
 EXAMPLES = """Examples:
 

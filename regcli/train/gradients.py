@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from regcli.train.distributed import Team
+from regcli.train.distributed.team import Team
 from regcli.train.plan import TrainPlan
-from regcli.train.synth import generator_of
+from regcli.train.synth.images import generator_of
 from regcli.train.task import Task
 
 S = TypeVar("S")

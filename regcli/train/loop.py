@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from regcli.errors import InputError, RecipeError, WeightsError
-from regcli.train.distributed import ALONE, Team
+from regcli.train.distributed.team import ALONE, Team
 from regcli.train.gradients import Learner
 from regcli.train.plan import TrainPlan
 from regcli.train.state import (

@@ -11,9 +11,9 @@ from typing import Any, get_type_hints
 
 from regcli.errors import RecipeError
 from regcli.recipe import read_recipe
-from regcli.train.drawing import Drawing
+from regcli.train.data.vocabulary import Words
 from regcli.train.plan import TrainPlan
-from regcli.train.vocabulary import Words
+from regcli.train.synth.drawing import Drawing
 
 # settings that have a shorter name on the command line
 _NAMES = {"spacing": "spacing_mm", "lr": "rate", "warm_lr": "warm_rate"}

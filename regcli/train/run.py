@@ -17,23 +17,19 @@ from regcli.io.weights import find
 from regcli.machine import choose_device, cores, fast_half, keep_memory, settings
 from regcli.recipe import RegisterRecipe
 from regcli.registration.features.model import COARSEST_MM, FINEST_MM
-from regcli.train.card import card, environment
-from regcli.train.distributed import Team, joined
-from regcli.train.feature_training import FeatureTraining
-from regcli.train.finish import copy_state, ending
+from regcli.train.data.subjects import Subjects, read_data
+from regcli.train.distributed.rank import rank
+from regcli.train.distributed.team import Team, joined
+from regcli.train.features.training import FeatureTraining
 from regcli.train.gradients import Learner
-from regcli.train.limits import check_limits
 from regcli.train.loop import BEST, LAST, LOG, Watch, train
-from regcli.train.picture import draw_losses
-from regcli.train.plan import MOST_VOXELS, TrainPlan
-from regcli.train.ranks import rank
+from regcli.train.plan import MOST_VOXELS, TrainPlan, check_limits
 from regcli.train.recipe import TrainRecipe
-from regcli.train.record import RECORD, alone_in, continued, read_record
-from regcli.train.sources import read_data
+from regcli.train.record import RECORD, alone_in, continued, copy_state, ending, read_record
+from regcli.train.report import card, draw_losses, environment
 from regcli.train.state import read_facts, write_text
-from regcli.train.step_training import StepTraining
+from regcli.train.steps.training import StepTraining
 from regcli.train.study import Study
-from regcli.train.subjects import Subjects
 
 CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63

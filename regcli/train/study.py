@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from regcli.errors import InputError
+from regcli.train.data.subjects import Subjects
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Subjects
 from regcli.train.task import Task
 
 

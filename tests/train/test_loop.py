@@ -14,14 +14,14 @@ from regcli.errors import RegcliError
 from regcli.nets.base import FeatureNet
 from regcli.registration.features.model import network
 from regcli.train import loop
+from regcli.train.data.subjects import Subjects
+from regcli.train.data.vocabulary import vocabulary
+from regcli.train.features.types import Types
 from regcli.train.loop import Watch, learning_rate, train
 from regcli.train.plan import TrainPlan
 from regcli.train.state import read_facts, write_tensors
-from regcli.train.subjects import Subjects
-from regcli.train.synth import generator_of
+from regcli.train.synth.images import generator_of
 from regcli.train.task import Task
-from regcli.train.types import Types
-from regcli.train.vocabulary import vocabulary
 
 PLAN = TrainPlan(rise=2, shape=(17, 17, 17), validate_every=2, warm_rate=1e-3)
 FACTS = {"channels": 5, "network": "unet"}

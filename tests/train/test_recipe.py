@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from regcli.errors import InputError, RecipeError
-from regcli.train.drawing import Drawing
 from regcli.train.plan import TrainPlan
 from regcli.train.recipe import Collection, read_train_recipe
+from regcli.train.synth.drawing import Drawing
 
 SHIPPED = Path(__file__).parents[2] / "examples" / "recipes"
 WHOLE = """

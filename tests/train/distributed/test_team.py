@@ -19,11 +19,11 @@ from trainings import FAST, FILES, rows, write_folder
 
 from regcli.cli import main as cli
 from regcli.errors import RegcliError
-from regcli.train import distributed
-from regcli.train.distributed import ALONE, Team, joined
+from regcli.train.distributed import team as distributed
+from regcli.train.distributed.rank import Rank, rank
+from regcli.train.distributed.team import ALONE, Team, joined
 from regcli.train.gradients import Learner
 from regcli.train.plan import TrainPlan
-from regcli.train.ranks import Rank, rank
 from regcli.train.run import TrainJob, _batch
 from regcli.train.task import Task
 

@@ -12,12 +12,12 @@ from regcli.image import Space
 from regcli.ops.sample import sample
 from regcli.registration.equilibrium.force import View, spacings, views
 from regcli.registration.pyramid import Prepared
-from regcli.train.anatomy import Anatomy
-from regcli.train.learners import Steps
+from regcli.train.data.anatomy import Anatomy
+from regcli.train.data.subjects import Subjects
 from regcli.train.losses import fold_loss, map_loss, overlap_loss
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Subjects
-from regcli.train.synth import PairStyle, Sample, draw, generator_of, look
+from regcli.train.steps.learners import Steps
+from regcli.train.synth.images import PairStyle, Sample, draw, generator_of, look
 from regcli.transforms.grids import resample_field
 
 _VALIDATION = 1 << 20  # steps from here on draw what is validated: no training step sees it

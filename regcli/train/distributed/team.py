@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from regcli.errors import InputError, RecipeError, RegcliError
 from regcli.machine import choose_device
-from regcli.train.ranks import Rank
+from regcli.train.distributed.rank import Rank
 
 _PATIENCE = timedelta(days=7)  # while the first validates; one that has died is noticed at once
 _CPU = torch.device("cpu")

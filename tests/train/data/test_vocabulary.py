@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regcli.errors import InputError, RecipeError
-from regcli.train.vocabulary import Words, vocabulary
+from regcli.train.data.vocabulary import Words, vocabulary
 
 WORDS = Words(
     types={"white": (2, 41), "front": (1003, 2003), "back": (1011,)},

@@ -7,10 +7,10 @@ import torch
 from heads import CODES, subject
 
 from regcli.ops.filter import gaussian
-from regcli.train.drawing import Drawing
-from regcli.train.scanner import contrast, paint, scan
-from regcli.train.synth import generator_of
-from regcli.train.vocabulary import vocabulary
+from regcli.train.data.vocabulary import vocabulary
+from regcli.train.synth.drawing import Drawing
+from regcli.train.synth.images import generator_of
+from regcli.train.synth.scanner import contrast, paint, scan
 
 WORDS = vocabulary(CODES)
 PLACES = {code: n for n, code in enumerate(WORDS.codes)}

@@ -20,9 +20,9 @@ from regcli.registration.equilibrium.force import LearnedForce
 from regcli.registry import ADJOINTS, build
 from regcli.solve.adjoint import IFT, JacobianFree, Phantom
 from regcli.solve.phantom import Map, implicit, phantom, squared_slopes, trajectory
-from regcli.train.learners import Equilibrium
-from regcli.train.steptask import StepTask
-from regcli.train.training_pairs import TrainingPair
+from regcli.train.steps.learners import Equilibrium
+from regcli.train.steps.objective import StepTask
+from regcli.train.steps.pairs import TrainingPair
 from regcli.transforms.grids import resample_field
 
 _CONTRACTION = 1.0  # of distances, by a step at the last state: what exceeds it is penalized

@@ -6,13 +6,13 @@ from heads import CODES, labels, subject
 
 from regcli.registration.features.model import network
 from regcli.registration.normalize import prepare
-from regcli.train import pairs
-from regcli.train.anatomy import photographed
-from regcli.train.pairs import Pairs
+from regcli.train.data.anatomy import photographed
+from regcli.train.data.subjects import Subjects
+from regcli.train.data.vocabulary import vocabulary
+from regcli.train.features import pairs
+from regcli.train.features.pairs import Pairs
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Subjects
-from regcli.train.synth import generator_of
-from regcli.train.vocabulary import vocabulary
+from regcli.train.synth.images import generator_of
 
 PLAN = TrainPlan(shape=(17, 17, 17))
 WORDS = vocabulary(CODES)

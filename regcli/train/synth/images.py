@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from regcli.nets.base import every_other
 from regcli.ops.drawing import CODES, looked_up
 from regcli.ops.sample import after, resize, sample
-from regcli.train.anatomy import Anatomy
-from regcli.train.drawing import Drawing
-from regcli.train.scanner import contrast, paint, scan
-from regcli.train.vocabulary import Vocabulary
+from regcli.train.data.anatomy import Anatomy
+from regcli.train.data.vocabulary import Vocabulary
+from regcli.train.synth.drawing import Drawing
+from regcli.train.synth.scanner import contrast, paint, scan
 
 _TILT = 0.1  # slope of planes that end a field of view, standard deviation per axis
 

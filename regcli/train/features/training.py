@@ -11,12 +11,12 @@ from regcli.io.weights import find, tensors
 from regcli.nets.base import fitting
 from regcli.registration.features.model import assemble, network
 from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
-from regcli.train.pairs import Pairs
+from regcli.train.data.subjects import Subjects
+from regcli.train.features.pairs import Pairs
+from regcli.train.features.types import Types
 from regcli.train.plan import TrainPlan
 from regcli.train.study import Study, check_pairs
-from regcli.train.subjects import Subjects
 from regcli.train.task import Task
-from regcli.train.types import Types
 
 _DENSE = ("diffeo", "freeform")
 _CHANNELS = 16  # of features that no labels name

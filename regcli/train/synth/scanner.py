@@ -17,8 +17,8 @@ from regcli.ops.drawing import shrunk
 from regcli.ops.filter import gaussian, gaussian_taps
 from regcli.ops.sample import resize
 from regcli.registration.normalize import robust_range
-from regcli.train.drawing import Drawing
-from regcli.train.vocabulary import Vocabulary
+from regcli.train.data.vocabulary import Vocabulary
+from regcli.train.synth.drawing import Drawing
 
 # Rough mean intensities by FreeSurfer code, of the left side, as fractions of the brightest tissue:
 # what radiology books show, not what any scanner gave; every draw shifts each by some percent.

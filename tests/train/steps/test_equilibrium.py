@@ -10,15 +10,15 @@ from saved import Saved
 from regcli.registration.equilibrium.force import march
 from regcli.registration.equilibrium.model import step_network
 from regcli.registry import LEARNERS, build
-from regcli.train.equilibria import Equilibria
-from regcli.train.learners import Equilibrium, Unrolled
+from regcli.train.data.subjects import Subjects
+from regcli.train.data.vocabulary import vocabulary
 from regcli.train.losses import fold_loss, map_loss
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Subjects
-from regcli.train.synth import generator_of
-from regcli.train.training_pairs import TrainingPairs
-from regcli.train.unrolled import Unrolling
-from regcli.train.vocabulary import vocabulary
+from regcli.train.steps.equilibrium import Equilibria
+from regcli.train.steps.learners import Equilibrium, Unrolled
+from regcli.train.steps.pairs import TrainingPairs
+from regcli.train.steps.unrolled import Unrolling
+from regcli.train.synth.images import generator_of
 
 WORDS = vocabulary(CODES)
 PLAN = TrainPlan(model="deq", shape=(17, 17, 17), adjoint="phantom:steps=2,rate=1", steps=20)

@@ -14,13 +14,13 @@ from regcli.registration.features.extract import extract
 from regcli.registration.features.trust import LEAST_ML
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.pyramid import Prepared
-from regcli.train.anatomy import Anatomy
-from regcli.train.drawing import Drawing
+from regcli.train.data.anatomy import Anatomy
+from regcli.train.data.subjects import Subjects
 from regcli.train.losses import segmentation_loss
 from regcli.train.muon import Muon
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Subjects
-from regcli.train.synth import Sample, draw, generator_of
+from regcli.train.synth.drawing import Drawing
+from regcli.train.synth.images import Sample, draw, generator_of
 from regcli.train.task import Task
 
 _IMAGES = 2  # of each validation subject, and of each kind

@@ -3,8 +3,8 @@ from dataclasses import replace
 import torch
 from heads import CODES, labels, subject
 
-from regcli.train.anatomy import anatomy
-from regcli.train.vocabulary import vocabulary
+from regcli.train.data.anatomy import anatomy
+from regcli.train.data.vocabulary import vocabulary
 
 
 def test_sides_share_types_and_what_is_outside_has_none():

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from regcli.nets.update import StepNet
 from regcli.registration.equilibrium.force import march
-from regcli.train.learners import Unrolled
-from regcli.train.steptask import StepTask
-from regcli.train.training_pairs import TrainingPair
+from regcli.train.steps.learners import Unrolled
+from regcli.train.steps.objective import StepTask
+from regcli.train.steps.pairs import TrainingPair
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from torch import Generator
 
 from regcli.nets.update import StepNet
 from regcli.registration.equilibrium.force import march
-from regcli.train.learners import Steps
 from regcli.train.plan import TrainPlan
+from regcli.train.steps.learners import Steps
+from regcli.train.steps.pairs import TrainingPair, TrainingPairs
 from regcli.train.task import Task
-from regcli.train.training_pairs import TrainingPair, TrainingPairs
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from regcli.ops.drawing import CODES
 from regcli.ops.filter import box_sum
 from regcli.registration.normalize import FOREGROUND
 from regcli.registration.pyramid import Prepared
-from regcli.train.vocabulary import Vocabulary
+from regcli.train.data.vocabulary import Vocabulary
 
 _NEAR_MM = 3
 _LEAST_CENTRES, _FITS = 8, 10  # of structures that say how two brains lie to each other

@@ -5,11 +5,11 @@ import torch
 from heads import CODES, subject
 
 from regcli.registration.features.model import network
-from regcli.train.pairs import Pairs
+from regcli.train.data.subjects import Subjects
+from regcli.train.data.vocabulary import vocabulary
+from regcli.train.features.pairs import Pairs
+from regcli.train.features.types import Types
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Subjects
-from regcli.train.types import Types
-from regcli.train.vocabulary import vocabulary
 
 WORDS = vocabulary(CODES)
 PLAN = TrainPlan(shape=(17, 17, 17), spacing_mm=1.0)

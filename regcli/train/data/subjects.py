@@ -1,22 +1,25 @@
 """Subjects: whom to learn from and whom to be tested on, read from files once."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Generator
 
 from regcli.errors import InputError
 from regcli.image import Image
-from regcli.io.cases import Cohort
+from regcli.io.cases import Cohort, read_cohort
 from regcli.io.images import read_header, read_image
 from regcli.io.listings import Case
 from regcli.io.points import read_points
 from regcli.registration.normalize import prepare
-from regcli.train.anatomy import Anatomy, anatomy, photographed
-from regcli.train.vocabulary import MOST_CODES, Vocabulary, Words, vocabulary
+from regcli.train.data.anatomy import Anatomy, anatomy, photographed
+from regcli.train.data.vocabulary import MOST_CODES, Vocabulary, Words, vocabulary
+from regcli.train.recipe import Collection, TrainRecipe
 
 _COUNTED = 1 << 16  # codes below are counted, which takes a fifth of sorting all voxels
 _MARGIN = 0.07  # of a brain's size, on each side of it: what is drawn is moved and scaled
@@ -81,6 +84,35 @@ class Source:
     fill: int = 0
 
 
+def read_data(
+    data: Path,
+    recipe: TrainRecipe,
+    *,
+    synth: bool,
+    validation: Sequence[str],
+    progress: Callable[[str, float], None],
+) -> tuple[Cohort, Subjects]:
+    """All cases, and everything in their files.
+
+    Args:
+        data: Folder, CSV or Learn2Reg JSON; of a recipe's collections, the folder that holds them.
+        recipe: Collections and types, if it names some.
+        synth: Whether images are drawn, where the recipe has no collections.
+        validation: Cases to hold out, there; empty for a fifth.
+        progress: Called with "read" and the share that is done.
+
+    Raises:
+        InputError: Naming what is missing or cannot be used.
+    """
+    if recipe.collections:
+        sources = [_source(data, part) for part in recipe.collections]
+        cohort = _joined(data, sources)
+    else:
+        cohort = read_cohort(data, validation=validation, share=0.2, least=2, labels_only=synth)
+        sources = [Source(cohort, synth)]
+    return cohort, read_subjects(sources, recipe.words, partial(progress, "read"))
+
+
 def read_subjects(
     sources: Sequence[Source], words: Words | None, progress: Callable[[float], None]
 ) -> Subjects:
@@ -137,6 +169,27 @@ def read_subjects(
         tuple((places[1][f], places[1][m]) for f, m in first.pairs),
         tuple((places[0][f], places[0][m]) for f, m in first.training_pairs),
     )
+
+
+def _source(data: Path, part: Collection) -> Source:
+    cohort = read_cohort(
+        data / part.folder, validation=part.validation, share=0, labels_only=part.synth
+    )
+    return Source(cohort, part.synth, part.fill)
+
+
+def _joined(data: Path, sources: list[Source]) -> Cohort:
+    """All cases of a recipe's collections; pairs are those of the first."""
+    training = tuple(case for source in sources for case in source.cohort.training)
+    validation = tuple(case for source in sources for case in source.cohort.validation)
+    held_out = {case.name.partition("_")[0] for case in validation}
+    known = next((c.name for c in training if c.name.partition("_")[0] in held_out), None)
+    if known:
+        raise InputError(
+            f"{data}: {known} is learned from in one collection and held out in another.",
+            "Hold it out in both, or in none.",
+        )
+    return dataclasses.replace(sources[0].cohort, training=training, validation=validation)
 
 
 def _all_or_none(cases: tuple[Case, ...]) -> None:

@@ -35,7 +35,9 @@ from regcli.registration.pyramid import Prepared
 from regcli.registry import ADJOINTS, TRANSFORMS, build
 from regcli.solve.adjoint import Adjoint, Energy
 from regcli.solve.descent import Relaxation
-from regcli.train.anatomy import Anatomy
+from regcli.train.data.anatomy import Anatomy
+from regcli.train.data.subjects import Subjects
+from regcli.train.features.types import VALIDATION, usual
 from regcli.train.losses import (
     fold_loss,
     landmark_loss,
@@ -44,10 +46,8 @@ from regcli.train.losses import (
     segmentation_loss,
 )
 from regcli.train.plan import TrainPlan
-from regcli.train.subjects import Subjects
-from regcli.train.synth import Sample, draw, generator_of
+from regcli.train.synth.images import Sample, draw, generator_of
 from regcli.train.task import Task
-from regcli.train.types import VALIDATION, usual
 
 _MIND = MIND(weight=0.5)  # between what same and different contrasts are registered with
 _STEPS = (15, 10, 6)  # of levels 4, 2 and 1, without a graph

@@ -17,14 +17,14 @@ from regcli.registration.equilibrium.model import (
 )
 from regcli.registry import ADJOINTS, LEARNERS, build
 from regcli.solve.adjoint import IFT, JacobianFree, Phantom
-from regcli.train.equilibria import Equilibria
-from regcli.train.learners import Equilibrium, Steps, Unrolled
+from regcli.train.data.subjects import Subjects
 from regcli.train.plan import TrainPlan
+from regcli.train.steps.equilibrium import Equilibria
+from regcli.train.steps.learners import Equilibrium, Steps, Unrolled
+from regcli.train.steps.pairs import TrainingPairs
+from regcli.train.steps.unrolled import Unrolling
 from regcli.train.study import Study, check_pairs
-from regcli.train.subjects import Subjects
 from regcli.train.task import Task
-from regcli.train.training_pairs import TrainingPairs
-from regcli.train.unrolled import Unrolling
 
 
 class StepTraining(Study):

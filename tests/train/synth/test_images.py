@@ -4,15 +4,15 @@ import pytest
 import torch
 from heads import CODES, subject
 
-from regcli.train.drawing import Drawing
-from regcli.train.synth import (
+from regcli.train.data.vocabulary import vocabulary
+from regcli.train.synth.drawing import Drawing
+from regcli.train.synth.images import (
     draw,
     elastic,
     field_of_view,
     generator_of,
     placement,
 )
-from regcli.train.vocabulary import vocabulary
 
 WORDS = vocabulary(CODES)
 STILL = Drawing(

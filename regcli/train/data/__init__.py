@@ -1,0 +1,1 @@
+"""Training data: subjects, their anatomies and the vocabulary of their label maps."""

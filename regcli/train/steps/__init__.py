@@ -1,0 +1,1 @@
+"""Training of step networks: equilibria (deq) and unrolled baselines."""
