@@ -25,7 +25,7 @@ from regcli.ops.match import Quadratic, exact_squares
 from regcli.ops.newton import diffuse, solve
 from regcli.ops.sample import sample
 from regcli.registry import ADJOINTS, build
-from regcli.solve.adjoint import Adjoint, Energy, Unroll
+from regcli.solve.adjoint import Energy, unrolled
 from regcli.solve.base import Problem
 from regcli.solve.descent import Relaxation
 
@@ -36,7 +36,7 @@ EXACT = "ift:iterations=300"
 SPECS = (
     *("gn-ift", "gn-ift:iterations=40", "ift"),
     *("jfb", "phantom:steps=5", "phantom:steps=20", "phantom:steps=100"),
-    *("unroll:steps=10", "unroll:steps=30", "unroll:steps=100"),
+    *("unroll:steps=10", "unroll:steps=30", "unroll:steps=100"),  # the relaxation, with its graph
 )
 Features = tuple[Tensor, Tensor]  # moving and fixed, or what is added to them
 
@@ -112,7 +112,7 @@ def optimum(features: Features, energy: Energy, start: Tensor) -> Tensor:
 def measure(case: Case, noise: float) -> dict[str, Any]:
     """All adjoints on one case."""
     u = optimum(case.features, case.energy, case.start)
-    exact, _ = gradient(case, u, build(ADJOINTS, EXACT))  # which also compiles the loops
+    exact, _ = gradient(case, u, EXACT)  # which also compiles the loops
     size = (_dot(exact, exact) / (2 * exact[0].numel())) ** 0.5
     directions = {
         "gradient": (exact[0] / size, exact[1] / size),
@@ -121,8 +121,7 @@ def measure(case: Case, noise: float) -> dict[str, Any]:
     measured = {name: difference(case, way, u) for name, way in directions.items()}
     rows = []
     for spec in SPECS:
-        adjoint = build(ADJOINTS, spec)
-        found, cost = gradient(case, u, adjoint)
+        found, cost = gradient(case, u, spec)
         sizes = _dot(found, found) ** 0.5, _dot(exact, exact) ** 0.5
         row = {name: _dot(found, way) / measured[name] for name, way in directions.items()}
         row |= {"cosine": _dot(found, exact) / (sizes[0] * sizes[1]), "length": sizes[0] / sizes[1]}
@@ -140,7 +139,7 @@ def difference(case: Case, way: Features, u: Tensor) -> float:
     return (ends[0] - ends[1]) / (2 * CHANGE)
 
 
-def gradient(case: Case, u: Tensor, adjoint: Adjoint) -> tuple[Features, dict[str, float]]:
+def gradient(case: Case, u: Tensor, spec: str) -> tuple[Features, dict[str, float]]:
     """The loss's gradient for both features, and what it cost."""
     M, F = (f.clone().requires_grad_() for f in case.features)
     blocks = {}
@@ -152,8 +151,12 @@ def gradient(case: Case, u: Tensor, adjoint: Adjoint) -> tuple[Features, dict[st
 
     began = time.perf_counter()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        start = case.start if isinstance(adjoint, Unroll) else u
-        loss = (adjoint.attach(start, M, F, case.energy) * case.v).sum()
+        if spec.startswith("unroll"):
+            steps = int(spec.partition("=")[2])
+            found = unrolled(case.start, M, F, case.energy, steps=steps)
+        else:
+            found = build(ADJOINTS, spec).attach(u, M, F, case.energy)
+        loss = (found * case.v).sum()
         attached = time.perf_counter()
         loss.backward()
     ended = time.perf_counter()

@@ -24,7 +24,7 @@ from saved import Saved
 from regcli.image import Space
 from regcli.registration.equilibrium.force import LearnedForce, View, march
 from regcli.registration.equilibrium.model import step_network
-from regcli.solve.phantom import phantom, trajectory
+from regcli.solve.step_adjoint import PhantomSteps, trajectory
 from regcli.train.losses import map_loss
 
 WAYS = ("equilibrium", "unrolled")
@@ -91,7 +91,7 @@ def learn(way: str, steps: int, net: Any, view: View) -> None:
     g = LearnedForce(net, view, SIGMA).onward
     *visited, last = trajectory(g, view.start, steps, STATES)
     for state, weight in (*((v, GAMMA) for v in visited), (last, 1.0)):
-        u = phantom(g, state, PHANTOM, 1.0)
+        u = PhantomSteps(PHANTOM, 1.0).attach(g, state)
         (weight * map_loss(view.fixed, view.moving, u, view.shown, 0.1)).backward()
 
 

@@ -59,12 +59,16 @@ FIXED_POINTS: Table = {
     "anderson": "regcli.solve.fixedpoint:Anderson",
     "broyden": "regcli.solve.fixedpoint:Broyden",
 }
-ADJOINTS: Table = {
+ADJOINTS: Table = {  # of registrations by features
     "gn-ift": "regcli.solve.adjoint:GaussNewtonIFT",
     "ift": "regcli.solve.adjoint:IFT",
     "phantom": "regcli.solve.adjoint:Phantom",
-    "jfb": "regcli.solve.adjoint:JacobianFree",
-    "unroll": "regcli.solve.adjoint:Unroll",
+    "jfb": "regcli.solve.adjoint:Phantom:steps=1",
+}
+STEP_ADJOINTS: Table = {  # of equilibria of steps
+    "phantom": "regcli.solve.step_adjoint:PhantomSteps",
+    "jfb": "regcli.solve.step_adjoint:PhantomSteps:steps=1",
+    "ift": "regcli.solve.step_adjoint:ImplicitStep",
 }
 NETWORKS: Table = {
     "unet": "regcli.nets.unet:UNet",

@@ -9,6 +9,7 @@ from regcli.errors import RecipeError
 from regcli.registration.equilibrium.model import step_network
 from regcli.solve.adjoint import Adjoint
 from regcli.solve.fixedpoint import FixedPointSolver
+from regcli.solve.step_adjoint import StepAdjoint
 from regcli.transforms.base import Transform
 
 KINDS = {
@@ -16,6 +17,7 @@ KINDS = {
     "SIMILARITIES": Similarity,
     "REGULARIZERS": Regularizer,
     "ADJOINTS": Adjoint,
+    "STEP_ADJOINTS": StepAdjoint,
     "FIXED_POINTS": FixedPointSolver,
 }
 ENTRIES = [(table, name) for table in KINDS for name in getattr(registry, table)]
@@ -114,10 +116,10 @@ def test_options_may_stand_in_any_order_with_spaces():
 
 def test_truth_values_are_words():
     for word, value in (("True", True), ("false", False)):
-        built = registry.build(registry.TRANSFORMS, f"diffeo:symmetric={word}")
-        assert built.symmetric is value
+        built = registry.build(registry.TRANSFORMS, f"svf:inverse={word}")
+        assert built.inverse is value
     with pytest.raises(RecipeError, match="'1' is not true or false"):
-        registry.build(registry.TRANSFORMS, "diffeo:symmetric=1")
+        registry.build(registry.TRANSFORMS, "svf:inverse=1")
 
 
 @pytest.mark.parametrize("name", registry.LEARNERS)

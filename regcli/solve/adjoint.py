@@ -5,7 +5,7 @@ So for a loss T(u), with v = dT/du and H the energy's Hessian, dT/dM = -d<p, dE/
 H p = v, and likewise for F. No step of the solver is remembered.
 
 Adjoints differ in their p, and not in its direction alone: `Phantom` gives a part of its length,
-`JacobianFree` a small one. Learning rates and loss weights do not carry over between them.
+with one step a small one. Learning rates and loss weights do not carry over between them.
 
 Source: Bai et al., Deep Equilibrium Models, NeurIPS 2019; Jena et al., DIO, 2025.
 """
@@ -52,15 +52,14 @@ class Adjoint(ABC):
         """The displacement, with gradients for the features.
 
         Args:
-            displacement: u, (1, 3, I, J, K) voxels: the optimum, without a graph; for `Unroll`,
-                where to start.
+            displacement: u, (1, 3, I, J, K) voxels: the optimum, without a graph.
             moving: M, (1, C, I, J, K).
             fixed: F, (1, C, I, J, K).
             energy: Its terms.
 
         Returns:
-            u again, but for `Unroll`. Its backward pass takes memory for a few volumes of
-            features, whatever the number of steps that led to u.
+            u again. Its backward pass takes memory for a few volumes of features, whatever the
+            number of steps that led to u.
         """
 
 
@@ -120,10 +119,10 @@ class Phantom(Adjoint):
     has a negative eigenvalue, as away from a minimum, the series grows instead of converging.
 
     Attributes:
-        steps: Terms of the series.
+        steps: Terms of the series; one is Jacobian-free backpropagation (jfb).
         rate: Of a step; from 1 on, checkerboards grow.
 
-    Source: Geng et al., On Training Implicit Models, NeurIPS 2021.
+    Source: Geng et al., On Training Implicit Models, NeurIPS 2021; Fung et al., JFB, AAAI 2022.
     """
 
     steps: int = 5
@@ -141,47 +140,34 @@ class Phantom(Adjoint):
         return p
 
 
-@dataclass(frozen=True)
-class JacobianFree(Adjoint):
-    """`Phantom` with one step: Jacobian-free backpropagation.
+def unrolled(
+    start: Tensor,
+    moving: Tensor,
+    fixed: Tensor,
+    energy: Energy,
+    *,
+    steps: int = 30,
+    rate: float = 0.8,
+) -> Tensor:
+    """The relaxation of `Phantom`, with a graph of every step: what adjoints approximate.
 
-    Attributes:
-        rate: Of the step.
-
-    Source: Fung et al., JFB, AAAI 2022.
-    """
-
-    rate: float = 0.8
-
-    def attach(self, displacement: Tensor, moving: Tensor, fixed: Tensor, energy: Energy) -> Tensor:
-        """See Adjoint."""
-        return Phantom(1, self.rate).attach(displacement, moving, fixed, energy)
-
-
-@dataclass(frozen=True)
-class Unroll(Adjoint):
-    """Backpropagation through every step of the relaxation of `Phantom`: what others approximate.
-
-    It solves rather than takes a solution: `attach` starts from the displacement given, say zero
-    or a coarser level's, returns where the steps end, and lets gradients pass to the start too.
-    Memory grows with the steps.
-
-    Attributes:
-        steps: Of relaxation.
+    Args:
+        start: Displacement, say zero or a coarser level's, (1, 3, I, J, K) voxels.
+        moving: M, (1, C, I, J, K).
+        fixed: F, (1, C, I, J, K).
+        energy: Its terms.
+        steps: Of relaxation; memory grows with them.
         rate: Of a step.
+
+    Returns:
+        (1, 3, I, J, K) voxels, where the steps end.
     """
-
-    steps: int = 30
-    rate: float = 0.8
-
-    def attach(self, displacement: Tensor, moving: Tensor, fixed: Tensor, energy: Energy) -> Tensor:
-        """See Adjoint and Unroll."""
-        u = displacement
-        for _ in range(self.steps):
-            g, A = force_and_blocks(moving, fixed, u, energy.weight, energy.scale)
-            g = g + diffuse(u, energy.stiffness)[0]
-            u = u - self.rate * times(inverse(A, energy.stiffness), g)
-        return u
+    u = start
+    for _ in range(steps):
+        g, A = force_and_blocks(moving, fixed, u, energy.weight, energy.scale)
+        g = g + diffuse(u, energy.stiffness)[0]
+        u = u - rate * times(inverse(A, energy.stiffness), g)
+    return u
 
 
 @dataclass(frozen=True, eq=False)

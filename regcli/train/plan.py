@@ -42,7 +42,8 @@ class TrainPlan:
         clip: Largest norm of a gradient.
         transform: A dense spec of registry.TRANSFORMS, by which training registers; registrations
             are free to take another.
-        adjoint: A spec of registry.ADJOINTS: how gradients pass through a registration.
+        adjoint: A spec of registry.ADJOINTS or STEP_ADJOINTS, by which gradients pass through a
+            registration; "unroll" of networks made for a fixed number of steps.
         seed: Of everything random.
         validate_every: Steps between validations.
         gains: Weight in the energy of registrations of the features of levels 4, 2 and 1.

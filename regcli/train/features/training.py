@@ -28,17 +28,17 @@ class FeatureTraining(Study):
     def check(self, plan: TrainPlan) -> None:
         """See Study."""
         parse(NETWORKS, plan.network)
+        if plan.adjoint.partition(":")[0] == "unroll":
+            raise RecipeError(
+                "--adjoint unroll does not differentiate the solver that registers.",
+                "Use gn-ift, ift, phantom:steps=K or jfb; benchmarks/adjoints.py compares unroll.",
+            )
         build(ADJOINTS, plan.adjoint)
         build(TRANSFORMS, plan.transform)
         if plan.transform.partition(":")[0] not in _DENSE:
             raise RecipeError(
                 f"--transform {plan.transform}: features are trained with dense maps.",
                 f"Use {' or '.join(_DENSE)}; registrations may use any other.",
-            )
-        if plan.adjoint.partition(":")[0] == "unroll":
-            raise RecipeError(
-                "--adjoint unroll does not differentiate the solver that registers.",
-                "Use gn-ift, ift, phantom:steps=K or jfb; benchmarks/adjoints.py compares unroll.",
             )
         multiple = plan.multiple
         for shape in (plan.shape, *(changes.get("shape", ()) for _, changes in plan.stages)):

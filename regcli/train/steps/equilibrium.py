@@ -9,7 +9,7 @@ Source: Zhang et al., DEQReg, MICCAI 2025.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,9 +17,8 @@ from torch import Tensor
 from regcli.nets.update import StepNet
 from regcli.ops.filter import gaussian
 from regcli.registration.equilibrium.force import LearnedForce
-from regcli.registry import ADJOINTS, build
-from regcli.solve.adjoint import IFT, JacobianFree, Phantom
-from regcli.solve.phantom import Map, implicit, phantom, squared_slopes, trajectory
+from regcli.registry import STEP_ADJOINTS, build
+from regcli.solve.step_adjoint import squared_slopes, trajectory
 from regcli.train.steps.learners import Equilibrium
 from regcli.train.steps.objective import StepTask
 from regcli.train.steps.pairs import TrainingPair
@@ -44,7 +43,7 @@ class Equilibria(StepTask):
 
     def losses(self, net: StepNet, sample: TrainingPair, done: float) -> Iterator[Tensor]:
         """See Task: one for every state that is corrected, and the map's slopes."""
-        recipe, adjoint = self.recipe, build(ADJOINTS, self.plan.adjoint)
+        recipe, adjoint = self.recipe, build(STEP_ADJOINTS, self.plan.adjoint)
         probe = torch.Generator().manual_seed(sample.seed)
         levels = self.scenes.views(sample, recipe.levels, net.multiple)
         u = levels[0].start
@@ -57,7 +56,7 @@ class Equilibria(StepTask):
             *visited, u = trajectory(g, u, recipe.steps, recipe.states)
             for state, gamma in (*((v, recipe.gamma) for v in visited), (u, 1.0)):
                 share = weight * gamma
-                yield share * misfit(attached(g, state, adjoint))
+                yield share * misfit(adjoint.attach(g, state))
             if recipe.jacobian:
                 with torch.no_grad():
                     step = g(u) - u
@@ -65,13 +64,3 @@ class Equilibria(StepTask):
                 for v in (step, gaussian(torch.randn(u.shape, generator=probe).to(u), _SMOOTH)):
                     excess = (squared_slopes(g, u, v) - _CONTRACTION**2).clamp(min=0)
                     yield 0.5 * weight * recipe.jacobian * excess
-
-
-def attached(g: Map, state: Tensor, adjoint: Any) -> Tensor:
-    """A state of the iteration with gradients for the network, as an adjoint has them."""
-    if isinstance(adjoint, Phantom):
-        return phantom(g, state, adjoint.steps, adjoint.rate)
-    if isinstance(adjoint, JacobianFree):
-        return phantom(g, state, 1, adjoint.rate)
-    assert isinstance(adjoint, IFT)
-    return implicit(g, state, adjoint.iterations)

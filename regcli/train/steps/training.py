@@ -15,8 +15,8 @@ from regcli.registration.equilibrium.model import (
     assemble,
     step_network,
 )
-from regcli.registry import ADJOINTS, LEARNERS, build
-from regcli.solve.adjoint import IFT, JacobianFree, Phantom
+from regcli.registry import LEARNERS, STEP_ADJOINTS, build
+from regcli.solve.step_adjoint import ImplicitStep
 from regcli.train.data.subjects import Subjects
 from regcli.train.plan import TrainPlan
 from regcli.train.steps.equilibrium import Equilibria
@@ -66,13 +66,13 @@ class StepTraining(Study):
                 f"{plan.model}: {recipe.states} states before the last of {recipe.steps} steps.",
                 "Give fewer states, or more steps.",
             )
-        adjoint = build(ADJOINTS, plan.adjoint)
-        if not isinstance(adjoint, (Phantom, JacobianFree, IFT)):
+        if plan.adjoint.partition(":")[0] not in STEP_ADJOINTS:
             raise RecipeError(
                 f"--adjoint {plan.adjoint} is not for --model deq.",
                 "Use phantom:steps=K,rate=X, jfb or ift:iterations=N.",
             )
-        if isinstance(adjoint, IFT) and net.sense != "none":
+        adjoint = build(STEP_ADJOINTS, plan.adjoint)
+        if isinstance(adjoint, ImplicitStep) and net.sense != "none":
             raise RecipeError(
                 f"--adjoint ift: no gradients pass through what {recipe.network} senses.",
                 "Use phantom, or deq:network=update.",

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchdeq
 
-from regcli.solve.phantom import implicit, phantom, squared_slopes, trajectory
+from regcli.solve.step_adjoint import ImplicitStep, PhantomSteps, squared_slopes, trajectory
 
 N = 6
 
@@ -55,7 +55,7 @@ def test_streamed_states_give_the_gradient_of_torchdeq(steps, rate):
     g.zero_grad()
     *visited, last = trajectory(g, zeros(), 12, 3)
     for state, weight in [*((v, gamma) for v in visited), (last, 1.0)]:
-        (weight * loss(phantom(g, state, steps, rate))).backward()
+        (weight * loss(PhantomSteps(steps, rate).attach(g, state))).backward()
     ours = g.W.grad.clone()
     deq = torchdeq.get_deq(
         core="indexing",
@@ -81,7 +81,7 @@ def test_phantom_is_the_unrolled_gradient_of_damped_steps():
     y = state
     for _ in range(3):
         y = 0.7 * g(y) + 0.3 * y
-    torch.testing.assert_close(gradient(g, y), gradient(g, phantom(g, state, 3, 0.7)))
+    torch.testing.assert_close(gradient(g, y), gradient(g, PhantomSteps(3, 0.7).attach(g, state)))
 
 
 def test_implicit_gradients_are_those_of_the_fixed_point():
@@ -91,9 +91,9 @@ def test_implicit_gradients_are_those_of_the_fixed_point():
     for _ in range(300):
         y = g(y)
     wanted = gradient(g, y)
-    ours = gradient(g, implicit(g, state, 200))
+    ours = gradient(g, ImplicitStep(200).attach(g, state))
     torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
-    few = gradient(g, phantom(g, state, 1, 1.0))
+    few = gradient(g, PhantomSteps(1, 1.0).attach(g, state))
     assert float((ours - wanted).norm()) < 0.01 * float((few - wanted).norm())
 
 

@@ -1,6 +1,8 @@
-"""Gradients of a learned fixed point: where it is visited, and how its last steps are derived."""
+"""Gradients through the iteration of a network's steps: states on its way, and their adjoints."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,46 +31,73 @@ def trajectory(g: Map, start: Tensor, steps: int, states: int) -> list[Tensor]:
     return kept
 
 
-def phantom(g: Map, state: Tensor, steps: int, rate: float) -> Tensor:
+class StepAdjoint(ABC):
+    """A way for gradients to pass from a state of the iteration y <- g(y) to the network in g."""
+
+    @abstractmethod
+    def attach(self, g: Map, state: Tensor) -> Tensor:
+        """The state, or one a few steps later, with gradients for all that g depends on.
+
+        Args:
+            g: The map.
+            state: Without a graph.
+        """
+
+
+@dataclass(frozen=True)
+class PhantomSteps(StepAdjoint):
     """Some damped steps with a graph from a state without: y <- y + rate (g(y) - y).
 
-    With one step its gradient is the Jacobian-free one.
+    Attributes:
+        steps: How many; with one, the gradient is the Jacobian-free one (jfb).
+        rate: Of a step.
 
     Source: Geng et al., On Training Implicit Models, NeurIPS 2021.
     """
-    y = state.detach()
-    for _ in range(steps):
-        y = torch.lerp(y, g(y), rate)
-    return y
+
+    steps: int = 5
+    rate: float = 0.8
+
+    def attach(self, g: Map, state: Tensor) -> Tensor:
+        """See StepAdjoint."""
+        y = state.detach()
+        for _ in range(self.steps):
+            y = torch.lerp(y, g(y), self.rate)
+        return y
 
 
-def implicit(g: Map, state: Tensor, steps: int) -> Tensor:
+@dataclass(frozen=True)
+class ImplicitStep(StepAdjoint):
     """One step with a graph whose gradients are those of the equilibrium.
 
     Backward, w = v + J^T w is iterated from v, with J the slopes of g at the state as autograd
-    knows them; what comes of a map that is no contraction there is no gradient.
+    knows them; a map that is no contraction there gives no gradient of use.
 
-    Args:
-        g: The map.
-        state: Its fixed point.
-        steps: Of the iteration backward, at most.
+    Attributes:
+        iterations: Most steps of the iteration backward.
 
     Source: Bai et al., Deep Equilibrium Models, NeurIPS 2019.
     """
-    from torchdeq.solver import get_solver  # imports slowly
 
-    y = state.detach().requires_grad_()
-    end = g(y)
-    last = g(state.detach())
+    iterations: int = 20
 
-    def solve(v: Tensor) -> Tensor:
-        def pull(w: Tensor) -> Tensor:
-            return v + torch.autograd.grad(end, y, w, retain_graph=True)[0]
+    def attach(self, g: Map, state: Tensor) -> Tensor:
+        """See StepAdjoint."""
+        from torchdeq.solver import get_solver  # imports slowly
 
-        return get_solver("fixed_point_iter")(pull, v, max_iter=steps, tol=1e-6, stop_mode="rel")[0]
+        y = state.detach().requires_grad_()
+        end = g(y)
+        last = g(state.detach())
 
-    last.register_hook(solve)
-    return last
+        def solve(v: Tensor) -> Tensor:
+            def pull(w: Tensor) -> Tensor:
+                return v + torch.autograd.grad(end, y, w, retain_graph=True)[0]
+
+            solver, limits = get_solver("fixed_point_iter"), {"tol": 1e-6, "stop_mode": "rel"}
+            return solver(pull, v, max_iter=self.iterations, **limits)[0]
+
+        last.register_hook(solve)
+        return last
 
 
 def squared_slopes(g: Map, state: Tensor, direction: Tensor, length: float = 0.05) -> Tensor:
