@@ -3,7 +3,7 @@
     python benchmarks/adjoint_training.py LABELS RUNS [--warm S] [--more S] [--json FILE]
 
 LABELS is a folder of label maps, images are drawn from them at 4 mm. One warm start of S seconds of
-processor time; from its weights, each for S more: the same task again, and pairs by each adjoint.
+processor time; from its weights, each for S more: the same again, and pairs by each adjoint.
 Every network is scored alike: mean Dice of the types over registrations of held-out pairs.
 """
 
@@ -20,13 +20,13 @@ from rich.table import Table
 
 from regcli.io.cases import read_cohort
 from regcli.registration.features.model import network
+from regcli.train.checkpoint import read_facts, read_weights
 from regcli.train.data.subjects import Subjects, read_subjects
 from regcli.train.features.pairs import Pairs
 from regcli.train.features.types import Types
-from regcli.train.loop import Watch, train
+from regcli.train.loop import Callbacks, train
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
-from regcli.train.state import read_facts, read_weights
-from regcli.train.task import Task
 
 STEPS = 100_000  # more than fit into the time: rates stay near their highest
 PLAN = TrainPlan(
@@ -51,12 +51,12 @@ def main() -> None:
     rows = [score("no network", None, subjects, PLAN)]
     warm = learn(Types(subjects, PLAN), asked.runs / "warm", asked.warm, PLAN)
     rows.append(score("warm start", warm, subjects, PLAN))
-    todo: dict[str, Task[Any]] = {"types": Types(subjects, replace(PLAN, warm_rate=PLAN.rate))}
+    todo: dict[str, Objective[Any]] = {"types": Types(subjects, replace(PLAN, warm_rate=PLAN.rate))}
     for spec in SPECS:
         todo[spec] = Pairs(subjects, replace(PLAN, adjoint=spec))
-    for name, task in todo.items():
+    for name, objective in todo.items():
         run = asked.runs / name.replace(":", "-")
-        best = learn(task, run, asked.more, PLAN, warm)
+        best = learn(objective, run, asked.more, PLAN, warm)
         rows.append(score(f"+ {name}", best, subjects, PLAN))
     table = Table(
         "training", "steps", "s", "Dice", title="registrations of held-out pairs", box=None
@@ -69,15 +69,19 @@ def main() -> None:
 
 
 def learn(
-    task: Task[Any], run: Path, seconds: float, plan: TrainPlan, start: Path | None = None
+    objective: Objective[Any], run: Path, seconds: float, plan: TrainPlan, start: Path | None = None
 ) -> Path:
     """The best weights after this much training, from others or from random ones."""
     run.mkdir(parents=True)
     end = time.process_time() + seconds  # whatever else the machine does
-    watch = Watch(lambda: time.process_time() < end, console.print, lambda name, share: None)
+    callbacks = Callbacks(
+        lambda: time.process_time() < end, console.print, lambda name, share: None
+    )
     facts = {"channels": CHANNELS, "network": plan.network}
     begun = read_weights(start) if start else None
-    return train([task], lambda: network(plan.network, CHANNELS), facts, plan, run, watch, begun)
+    return train(
+        [objective], lambda: network(plan.network, CHANNELS), facts, plan, run, callbacks, begun
+    )
 
 
 def score(name: str, weights: Path | None, subjects: Subjects, plan: TrainPlan) -> dict[str, Any]:

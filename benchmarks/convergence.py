@@ -49,8 +49,8 @@ def main() -> None:
     curves = []
     for path in asked.weights:
         network = read_network(path)
-        scenes = TrainingPairs(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
-        runs = [follow(network, scene, scenes) for scene in scenes.validation[: asked.pairs]]
+        pairs = TrainingPairs(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
+        runs = [follow(network, pair, pairs) for pair in pairs.validation[: asked.pairs]]
         name = path.parent.name if path.stem == "best" else path.stem
         curves.append({"name": name, "steps": network.steps, "runs": runs})
         show(curves[-1:])
@@ -72,11 +72,9 @@ def read_network(path: Path) -> StepModel:
     return assemble(path.stem, "", files.facts(path), files.tensors(path))
 
 
-def follow(
-    network: StepModel, scene: TrainingPair, scenes: TrainingPairs
-) -> list[dict[str, float]]:
+def follow(network: StepModel, pair: TrainingPair, pairs: TrainingPairs) -> list[dict[str, float]]:
     """Dice, folds, residual and loss before every step on the finest level, and after the last."""
-    levels = scenes.views(scene, network.levels, network.net.multiple)
+    levels = pairs.views(pair, network.levels, network.net.multiple)
     u, rows = levels[0].start, []
     for level, view in enumerate(levels):
         memory = ()
@@ -89,7 +87,7 @@ def follow(
                 rows.append(
                     {
                         "step": step,
-                        "dice": scenes.score(scene, u, view, SMOOTHNESS),
+                        "dice": pairs.score(pair, u, view, SMOOTHNESS),
                         "folds": 100 * float((jacobian_determinant(u) <= 0).float().mean()),
                         "residual": float(rms(onward - u)),
                         "relative": float((onward - u).norm() / onward.norm()),

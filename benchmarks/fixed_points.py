@@ -38,20 +38,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     network, subjects = read_network(asked.weights), read_people(asked.labels)
-    scenes = TrainingPairs(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
+    pairs = TrainingPairs(subjects, TrainPlan(model="deq", spacing_mm=network.spacing_mm))
     rows = [
         {"pair": number, **row}
-        for number, scene in enumerate(scenes.validation[: asked.pairs])
-        for row in race(network, scene, scenes)
+        for number, pair in enumerate(pairs.validation[: asked.pairs])
+        for row in race(network, pair, pairs)
     ]
     show(rows)
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def race(network: StepModel, scene: TrainingPair, scenes: TrainingPairs) -> list[dict[str, Any]]:
+def race(network: StepModel, pair: TrainingPair, pairs: TrainingPairs) -> list[dict[str, Any]]:
     """Evaluations by level and solver, and the residuals that they ended with."""
-    levels, rows = scenes.views(scene, network.levels, network.net.multiple), []
+    levels, rows = pairs.views(pair, network.levels, network.net.multiple), []
     start = levels[0].start
     for number, view in enumerate(levels):
         if number:

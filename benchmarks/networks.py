@@ -16,9 +16,9 @@ from rich.table import Table
 
 from regcli.io.cases import read_cohort
 from regcli.registration.features.model import network
+from regcli.train.checkpoint import read_facts
 from regcli.train.data.subjects import read_subjects
 from regcli.train.features.types import Types
-from regcli.train.state import read_facts
 
 
 def main() -> None:

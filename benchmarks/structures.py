@@ -81,12 +81,12 @@ def drawn(count: int) -> Iterator[tuple[Prepared, np.ndarray]]:
     subjects = read_subjects([Source(people, synth=True)], None, lambda share: None)
     plan = TrainPlan().holding(subjects.usual_mm)
     drawing = replace(plan.drawing, cut=0.0, **CLEAN)
-    lefts = {number: code for code, number in reversed(subjects.words.types.items())}
-    table = np.array([lefts[n] if n else 0 for n in range(subjects.words.count)])
+    lefts = {number: code for code, number in reversed(subjects.vocabulary.types.items())}
+    table = np.array([lefts[n] if n else 0 for n in range(subjects.vocabulary.count)])
     mm = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0], dtype=torch.float64))
     for n in range(count):
         who = subjects.training[n % len(subjects.training)]
-        one = draw(who, subjects.words, drawing, generator_of(0, VALIDATION + n))
+        one = draw(who, subjects.vocabulary, drawing, generator_of(0, VALIDATION + n))
         yield Prepared(Space(plan.shape, mm), one.image), table[one.types[0, 0].numpy()]
 
 

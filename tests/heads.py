@@ -4,7 +4,7 @@ import torch
 
 from regcli.image import Image, Space
 from regcli.train.data.anatomy import anatomy
-from regcli.train.data.vocabulary import vocabulary
+from regcli.train.data.vocabulary import vocabulary_of
 
 CODES = (0, 2, 3, 4, 41, 42, 43, 510)
 
@@ -30,4 +30,4 @@ def labels(shape=(31, 35, 33), centre=(15.0, 17.0, 16.0), size=13.0, step=1.0):
 
 def subject(words=None, **options):
     image = labels(**options)
-    return anatomy(image, words or vocabulary(CODES))
+    return anatomy(image, words or vocabulary_of(CODES))

@@ -4,7 +4,7 @@ import torch
 
 from regcli.registration.equilibrium.model import step_network
 from regcli.registration.features.model import network
-from regcli.train.state import write_tensors
+from regcli.train.checkpoint import write_tensors
 
 FACTS = {
     "model": "dio",

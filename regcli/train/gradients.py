@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from regcli.train.distributed.team import Team
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
 from regcli.train.synth.images import generator_of
-from regcli.train.task import Task
 
 S = TypeVar("S")
 
 _AHEAD, _AHEAD_OF_GPU = 1, 8  # threads that draw: a network on a GPU is faster than one of them
-_APART = 1 << 32  # between the random numbers of two tasks
+_APART = 1 << 32  # between the random numbers of two objectives
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,24 +30,24 @@ class Learner:
     """A network, and what it learns.
 
     Attributes:
-        tasks: One after another.
+        objectives: One after another.
         net: On the plan's device.
         plan: What to do; its batch has a sample for each process.
         team: Whose gradients count.
     """
 
-    tasks: list[Task[Any, Any]]
+    objectives: list[Objective[Any, Any]]
     net: nn.Module
     plan: TrainPlan
     team: Team
 
     def samples(self, number: int, begin: int) -> Generator[Any]:
         """This process's samples of a task's steps, from one on."""
-        task, batch, rank = self.tasks[number], self.plan.batch, self.team.rank
-        every = range(begin * batch, task.steps * batch)
+        objective, batch, rank = self.objectives[number], self.plan.batch, self.team.rank
+        every = range(begin * batch, objective.steps * batch)
         most = _AHEAD if self.plan.torch_device.type == "cpu" else _AHEAD_OF_GPU
         return drawn(
-            lambda n: task.draw(generator_of(self.plan.seed, number * _APART + n), n // batch),
+            lambda n: objective.draw(generator_of(self.plan.seed, number * _APART + n), n // batch),
             (n for n in every if n % batch % rank.count == rank.number),
             min(torch.get_num_threads() - 1, most),
         )
@@ -56,7 +56,7 @@ class Learner:
         """Leave the gradient of a step in the network of the first process, which alone calls it.
 
         Args:
-            number: Of the task.
+            number: Of the objective.
             step: After the one before.
             samples: Of `samples`.
 
@@ -79,7 +79,7 @@ class Learner:
                 while order is not None and order[0] == number:
                     step = order[1]
                     self._step(number, step, samples)
-                    progress(self.tasks[number].name, step / self.tasks[number].steps)
+                    progress(self.objectives[number].name, step / self.objectives[number].steps)
                     order = self.team.told()
 
     def dismiss(self) -> None:
@@ -87,13 +87,13 @@ class Learner:
         self.team.told(None)
 
     def _step(self, number: int, step: int, samples: Iterator[Any]) -> Tensor:
-        task, batch, rank = self.tasks[number], self.plan.batch, self.team.rank
+        objective, batch, rank = self.objectives[number], self.plan.batch, self.team.rank
         self.team.equalize(self.net)
         self.net.train()
         self.net.zero_grad()
         total = torch.zeros((), device=self.plan.torch_device)
         for sample in islice(samples, len(range(rank.number, batch, rank.count))):
-            for part in task.losses(self.net, sample, step / task.steps):
+            for part in objective.losses(self.net, sample, step / objective.steps):
                 (part / batch).backward()
                 total += part.detach() / batch  # a GPU is not waited for
         return self.team.summed(self.net, total)

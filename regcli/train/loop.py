@@ -1,4 +1,4 @@
-"""train: a network learns one task after another; a run that was killed goes on exactly."""
+"""train: a network learns one objective after another; a run that was killed goes on exactly."""
 
 import csv
 import dataclasses
@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from regcli.errors import InputError, RecipeError, WeightsError
-from regcli.train.distributed.team import ALONE, Team
-from regcli.train.gradients import Learner
-from regcli.train.plan import TrainPlan
-from regcli.train.state import (
+from regcli.train.checkpoint import (
     Averaged,
+    read_checkpoint,
     read_facts,
-    read_state,
     read_weights,
-    write_state,
+    write_checkpoint,
     write_tensors,
 )
-from regcli.train.task import Task
+from regcli.train.distributed.team import ALONE, Team
+from regcli.train.gradients import Learner
+from regcli.train.objective import Objective
+from regcli.train.plan import TrainPlan
 
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "train.csv"
 _COLUMNS = ["task", "step", "loss", "gradient", "score"]
@@ -33,7 +33,7 @@ _CHECKPOINT_S = 300.0  # at most so much work is lost by a kill
 
 
 @dataclass(frozen=True, eq=False)
-class Watch:
+class Callbacks:
     """The outside world of a training.
 
     Attributes:
@@ -48,25 +48,25 @@ class Watch:
 
 
 def train(
-    tasks: list[Task[Any, Any]],
+    objectives: list[Objective[Any, Any]],
     make: Callable[[], nn.Module],
     facts: dict[str, Any],
     plan: TrainPlan,
     run: Path,
-    watch: Watch,
+    callbacks: Callbacks,
     start: dict[str, Tensor] | None = None,
     team: Team = ALONE,
 ) -> Path:
     """Train, or go on where `run` left off; returns the best weights' path.
 
     Args:
-        tasks: One after another; each starts from the best weights of the one before.
+        objectives: One after another; each starts from the best weights of the one before.
         make: The network, with random weights.
         facts: What the header of the weights says besides what training finds out: model,
             network, channels and so on.
         plan: What to do; of a run that goes on, the same as before.
         run: Folder for last.safetensors, best.safetensors and train.csv.
-        watch: The outside world.
+        callbacks: The outside world.
         start: Weights to begin with, by the names of the network's state; None for random ones.
         team: Of which this is the first process; the others are in `Learner.help`.
 
@@ -77,18 +77,20 @@ def train(
     net = make().to(plan.torch_device)
     if start is not None:
         net.load_state_dict(start)
-    learner = Learner(tasks, net, plan, team)
+    learner = Learner(objectives, net, plan, team)
     planned = dataclasses.asdict(plan)
     del planned["start"]  # a path, which means nothing elsewhere
     facts = facts | {"plan": planned, "seconds": 0.0}
-    begun = read_facts(run / LAST) if (run / LAST).exists() else {"task": tasks[0].name, "step": 0}
-    names = [task.name for task in tasks]
+    begun = (
+        read_facts(run / LAST) if (run / LAST).exists() else {"task": objectives[0].name, "step": 0}
+    )
+    names = [objective.name for objective in objectives]
     first = names.index(begun["task"])
-    for number in range(first, len(tasks)):
-        if not watch.going():
+    for number in range(first, len(objectives)):
+        if not callbacks.going():
             break
         learned = number > 0 or start is not None
-        course = _Course(learner, number, make, facts, run, watch)
+        course = _Course(learner, number, make, facts, run, callbacks)
         course.follow(resumed=number == first, learned=learned)
         if not (run / LAST).exists():  # the time was over before the first step
             break
@@ -98,7 +100,7 @@ def train(
 
 
 class _Course:
-    """One task of a run, from its first step or from where it was left."""
+    """One objective of a run, from its first step or from where it was left."""
 
     def __init__(
         self,
@@ -107,32 +109,32 @@ class _Course:
         make: Callable[[], nn.Module],
         facts: dict[str, Any],
         run: Path,
-        watch: Watch,
+        callbacks: Callbacks,
     ) -> None:
         self.learner, self.number, self.make = learner, number, make
-        self.task, self.net, self.plan = learner.tasks[number], learner.net, learner.plan
-        self.facts = facts | {"task": self.task.name, "step": 0, "best": -math.inf}
+        self.objective, self.net, self.plan = learner.objectives[number], learner.net, learner.plan
+        self.facts = facts | {"task": self.objective.name, "step": 0, "best": -math.inf}
         self.last, self.best, self.log = (run / name for name in (LAST, BEST, LOG))
-        self.watch = watch
+        self.callbacks = callbacks
         self.rows: list[list[Any]] = []
-        self.optimizer = self.task.optimizer(self.net)
+        self.optimizer = self.objective.optimizer(self.net)
 
     def follow(self, *, resumed: bool, learned: bool) -> None:
         """Take the steps that are left.
 
         Args:
-            resumed: Whether the task was begun in an earlier process, if there is a state of it.
-            learned: Whether the network knows something already.
+            resumed: Whether an earlier process began the objective; its checkpoint may be missing.
+            learned: Whether the network has been trained before.
         """
         self.averaged = Averaged(self.net, self.plan.average)
         if resumed and self.last.exists():
             plan = self.facts["plan"]  # of now: a finished copy has another end
-            said = read_state(self.last, self.net, self.averaged, self.optimizer)
+            said = read_checkpoint(self.last, self.net, self.averaged, self.optimizer)
             self.facts |= said | {"plan": plan}
         elif self.number:
             self.net.load_state_dict(read_weights(self.best))
             self.averaged = Averaged(self.net, self.plan.average)
-        forget(self.log, self.task.name, self.facts["step"])
+        forget(self.log, self.objective.name, self.facts["step"])
         self.began = self.saved = time.monotonic()
         self.before = self.facts["seconds"]
         known, kept = self.facts["best"], self._kept()
@@ -147,8 +149,8 @@ class _Course:
         if lost or (learned and self.facts["step"] == 0):
             self._validate()  # what was learned before is the least to beat
         with closing(self.learner.samples(self.number, self.facts["step"])) as samples:
-            for step in range(self.facts["step"], self.task.steps):
-                if not self.watch.going():
+            for step in range(self.facts["step"], self.objective.steps):
+                if not self.callbacks.going():
                     break
                 self._step(step, samples)
         if self.rows:
@@ -158,9 +160,9 @@ class _Course:
         loss, norm = self._learn(step, samples)
         self.averaged.update(self.net, step)
         self.facts["step"] = step + 1
-        self.rows.append([self.task.name, step, f"{loss:.5f}", f"{norm:.3f}", ""])
-        self.watch.progress(self.task.name, (step + 1) / self.task.steps)
-        if (step + 1) % self.plan.validate_every == 0 or step + 1 == self.task.steps:
+        self.rows.append([self.objective.name, step, f"{loss:.5f}", f"{norm:.3f}", ""])
+        self.callbacks.progress(self.objective.name, (step + 1) / self.objective.steps)
+        if (step + 1) % self.plan.validate_every == 0 or step + 1 == self.objective.steps:
             self._validate()
         elif time.monotonic() - self.saved > _CHECKPOINT_S:
             self._save()
@@ -168,12 +170,13 @@ class _Course:
     def _learn(self, step: int, samples: Iterator[Any]) -> tuple[float, float]:
         """One step of the optimizer, on the next samples: loss, gradient."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.task, self.plan, step)
+            group["lr"] = learning_rate(self.objective, self.plan, step)
         loss = float(self.learner.learn(self.number, step, samples))
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.plan.clip)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             raise RecipeError(
-                f"The loss is {loss} at step {step} of {self.task.name}: the rate is too high.",
+                f"The loss is {loss} at step {step} of {self.objective.name}: "
+                "the learning rate is too high.",
                 "Train again in another folder, with a smaller --lr or --warm-lr.",
             )
         self.optimizer.step()
@@ -184,7 +187,9 @@ class _Course:
         try:
             facts = read_facts(self.best)
             whole = read_weights(self.best).keys() == self.averaged.values.keys()
-            own = whole and facts["task"] == self.task.name  # scores of two tasks do not compare
+            own = (
+                whole and facts["task"] == self.objective.name
+            )  # scores of two objectives do not compare
             return float(facts["best"]) if own else -math.inf
         except (WeightsError, KeyError, TypeError, ValueError):
             return -math.inf
@@ -194,7 +199,7 @@ class _Course:
         net.load_state_dict(self.averaged.values)
         net.eval()
         with torch.no_grad():
-            score, found = self.task.validate(net)
+            score, found = self.objective.validate(net)
         self.facts |= found | {"seconds": self.before + time.monotonic() - self.began}
         if self.rows:
             self.rows[-1][-1] = f"{score:.4f}"
@@ -206,23 +211,25 @@ class _Course:
             write_tensors(self.best, self.averaged.values, self.facts)
         seconds, step = self.facts["seconds"], self.facts["step"]
         kinds = "".join(f", {kind} {d:.4f}" for kind, d in found.get("dice", {}).items())
-        self.watch.tell(f"{self.task.name}, step {step}: score {score:.4f}{kinds}, {seconds:.0f} s")
+        self.callbacks.tell(
+            f"{self.objective.name}, step {step}: score {score:.4f}{kinds}, {seconds:.0f} s"
+        )
 
     def _save(self) -> None:
         self.facts["seconds"] = self.before + time.monotonic() - self.began
         _append(self.log, self.rows)  # before the state: rows too many are forgotten, not lost ones
-        write_state(self.last, self.net, self.averaged, self.optimizer, self.facts)
+        write_checkpoint(self.last, self.net, self.averaged, self.optimizer, self.facts)
         self.rows, self.saved = [], time.monotonic()
 
 
-def learning_rate(task: Task[Any, Any], plan: TrainPlan, step: int) -> float:
+def learning_rate(objective: Objective[Any, Any], plan: TrainPlan, step: int) -> float:
     """Learning rate of a step, counted from 0: it rises, stays, and falls to 0 at the end.
 
     A run whose end is far away can always go on; a copy of it is cooled down to be used.
     """
     up = min(1.0, (step + 1) / plan.rise)
-    down = min(1.0, (task.steps - step) / min(plan.cool, task.steps))
-    return task.rate * up * down
+    down = min(1.0, (objective.steps - step) / min(plan.cool, objective.steps))
+    return objective.rate * up * down
 
 
 def _append(log: Path, rows: list[list[Any]]) -> None:
@@ -231,15 +238,15 @@ def _append(log: Path, rows: list[list[Any]]) -> None:
         csv.writer(file).writerows([_COLUMNS, *rows] if new else rows)
 
 
-def forget(log: Path, task: str, step: int) -> None:
-    """Keep the rows of earlier tasks and of this one's first steps: a kill leaves more, or torn."""
+def forget(log: Path, objective: str, step: int) -> None:
+    """Drop rows after a step of an objective, which a kill may leave in the log, even torn."""
     if not log.exists():
         return
     try:
         with log.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)][1:]
         names = [row[0] for row in rows]
-        own = names.index(task) if task in names else len(rows)
+        own = names.index(objective) if objective in names else len(rows)
         rows = rows[: own + step]
         for row in rows:
             [float(number) for number in row[1:4]]

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from regcli.errors import RecipeError
 from regcli.recipe import read_recipe
-from regcli.train.data.vocabulary import Words
+from regcli.train.data.vocabulary import DeclaredTypes
 from regcli.train.plan import TrainPlan
 from regcli.train.synth.drawing import Drawing
 
@@ -47,12 +47,12 @@ class TrainRecipe:
     Attributes:
         settings: Of fields of TrainPlan.
         collections: Whom to learn from; empty if it leaves that to DATA.
-        words: Types that the network is to tell apart; None for those of the codes.
+        types: Types that the network is to tell apart; None for those of the codes.
     """
 
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     collections: tuple[Collection, ...] = ()
-    words: Words | None = None
+    types: DeclaredTypes | None = None
 
 
 def read_train_recipe(path: Path) -> TrainRecipe:
@@ -83,7 +83,7 @@ def read_train_recipe(path: Path) -> TrainRecipe:
             raise RecipeError(
                 f"{path} names the collection {part.folder} twice.", "Leave one of them out."
             )
-    return TrainRecipe(plan, tuple(collections), _words(path, content))
+    return TrainRecipe(plan, tuple(collections), _declared_types(path, content))
 
 
 def _stages(path: Path, entries: list[dict[str, Any]]) -> tuple[tuple[int, dict[str, Any]], ...]:
@@ -103,7 +103,7 @@ def _stages(path: Path, entries: list[dict[str, Any]]) -> tuple[tuple[int, dict[
     return tuple(out)
 
 
-def _words(path: Path, content: dict[str, Any]) -> Words | None:
+def _declared_types(path: Path, content: dict[str, Any]) -> DeclaredTypes | None:
     if "types" not in content:
         if lone := {"groups", "other"} & set(content):
             raise RecipeError(f"{path}: {min(lone)} without types.", "Declare [types], too.")
@@ -120,7 +120,7 @@ def _words(path: Path, content: dict[str, Any]) -> Words | None:
     if not types:
         raise RecipeError(f"{path} declares no types.", "Give [types] some, or leave it out.")
     try:
-        return Words(types, groups, _codes(path, "other", content.get("other", [])))
+        return DeclaredTypes(types, groups, _codes(path, "other", content.get("other", [])))
     except RecipeError as error:
         raise RecipeError(f"{path}: {error.cause}", error.remedy) from error
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from regcli.errors import InputError, OutputError, RecipeError
+from regcli.train.checkpoint import read_facts, read_weights, write_tensors
 from regcli.train.features.types import Types
 from regcli.train.loop import BEST, LAST, LOG
 from regcli.train.plan import TrainPlan
-from regcli.train.state import read_facts, read_weights, write_tensors
 
 RECORD = "train.json"
 _FORGOTTEN = 5  # times that the average's memory fits into the steps of a cooled end

@@ -100,11 +100,11 @@ def draw_losses(log: Path, path: Path) -> None:
         return
     with log.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    tasks = [(name, list(group)) for name, group in groupby(rows, key=lambda row: row["task"])]
-    figure = Figure(figsize=(5 * max(len(tasks), 1), 6), layout="constrained")
+    objectives = [(name, list(group)) for name, group in groupby(rows, key=lambda row: row["task"])]
+    figure = Figure(figsize=(5 * max(len(objectives), 1), 6), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, max(len(tasks), 1), squeeze=False)
-    for column, (name, own) in enumerate(tasks):
+    axes = figure.subplots(2, max(len(objectives), 1), squeeze=False)
+    for column, (name, own) in enumerate(objectives):
         steps = [int(row["step"]) for row in own]
         losses = [float(row["loss"]) for row in own]
         width = max(1, round(_SMOOTH * len(losses)))

@@ -17,19 +17,19 @@ from regcli.io.weights import find
 from regcli.machine import choose_device, cores, fast_half, keep_memory, settings
 from regcli.recipe import RegisterRecipe
 from regcli.registration.features.model import COARSEST_MM, FINEST_MM
+from regcli.train.checkpoint import read_facts, write_text
 from regcli.train.data.subjects import Subjects, read_data
 from regcli.train.distributed.rank import rank
 from regcli.train.distributed.team import Team, joined
 from regcli.train.features.training import FeatureTraining
 from regcli.train.gradients import Learner
-from regcli.train.loop import BEST, LAST, LOG, Watch, train
+from regcli.train.loop import BEST, LAST, LOG, Callbacks, train
 from regcli.train.plan import MOST_VOXELS, TrainPlan, check_limits
 from regcli.train.recipe import TrainRecipe
 from regcli.train.record import RECORD, alone_in, continued, copy_state, ending, read_record
 from regcli.train.report import card, draw_losses, environment
-from regcli.train.state import read_facts, write_text
 from regcli.train.steps.training import StepTraining
-from regcli.train.study import Study
+from regcli.train.training import Training
 
 CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
@@ -81,7 +81,7 @@ def train_files(
 
     Args:
         job: What to do.
-        progress: Called with a task and the share of it that is done.
+        progress: Called with an objective and the share of it that is done.
         tell: Takes a line about every validation.
 
     Returns:
@@ -115,9 +115,9 @@ def _help(job: TrainJob, team: Team, progress: Callable[[str, float], None]) -> 
             f"{job.data} holds other cases for process {team.rank.number} than for the first.",
             "Give all machines the same data.",
         )
-    study = _study(plan)
-    net = study.network(plan, subjects).to(plan.torch_device)
-    Learner(study.tasks(plan, subjects), net, plan, team).help(progress)
+    training = _training(plan)
+    net = training.network(plan, subjects).to(plan.torch_device)
+    Learner(training.objectives(plan, subjects), net, plan, team).help(progress)
 
 
 def _train(
@@ -135,9 +135,9 @@ def _train(
     plan = dataclasses.replace(job.plan, batch=_batch(job, begun, team.rank.count), **end)
     job = dataclasses.replace(job, plan=plan)
     cohort, subjects = _read(job, progress)
-    study = _study(job.plan)
-    plan, weights = study.started(_suited(job, subjects), subjects)
-    facts = study.facts(plan, subjects) | {"start": _origin(plan)}
+    training = _training(job.plan)
+    plan, weights = training.started(_completed(job, subjects), subjects)
+    facts = training.facts(plan, subjects) | {"start": _origin(plan)}
     record = _record(job, plan, team) | _seen(cohort, subjects)
     record |= {"recipe": facts.get("recipe")}
     if begun is not None:
@@ -153,17 +153,17 @@ def _train(
             tell(line)
             _show(job.run, record)
 
-        watch = Watch(lambda: time.monotonic() < deadline, told, progress)
-        tasks = study.tasks(plan, subjects)
+        callbacks = Callbacks(lambda: time.monotonic() < deadline, told, progress)
+        objectives = training.objectives(plan, subjects)
         team.told((plan, _seen(cohort, subjects)))
         try:
             best = train(
-                tasks,
-                lambda: study.network(plan, subjects),
+                objectives,
+                lambda: training.network(plan, subjects),
                 facts,
                 plan,
                 job.run,
-                watch,
+                callbacks,
                 weights,
                 team,
             )
@@ -198,7 +198,7 @@ def _check(job: TrainJob) -> None:
             "2 is normal for a brain.",
         )
     check_limits(plan)
-    _study(plan).check(plan)
+    _training(plan).check(plan)
     if job.run.exists() and not job.run.is_dir():
         raise OutputError(f"{job.run} is not a folder.", "Name another one with -o.")
     for name in (RECORD, LAST, BEST, LOG, CARD, PICTURE):
@@ -224,11 +224,11 @@ def _check(job: TrainJob) -> None:
         )
 
 
-def _study(plan: TrainPlan) -> Study:
+def _training(plan: TrainPlan) -> Training:
     return FeatureTraining() if plan.model == "dio" else StepTraining()
 
 
-def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
+def _completed(job: TrainJob, subjects: Subjects) -> TrainPlan:
     """The plan with what depends on the machine and the data filled in."""
     device = choose_device(job.plan.device)
     precision = job.plan.precision
@@ -238,7 +238,7 @@ def _suited(job: TrainJob, subjects: Subjects) -> TrainPlan:
     if job.epochs:
         steps = math.ceil(job.epochs * len(subjects.training) / plan.batch)
         plan = dataclasses.replace(plan, steps=steps)
-    plan = _study(plan).suited(plan, subjects)
+    plan = _training(plan).completed(plan, subjects)
     if not any(plan.shape):
         plan = plan.holding(subjects.usual_mm)
     if not 0 < math.prod(plan.shape) <= MOST_VOXELS:
@@ -275,7 +275,7 @@ def _seen(cohort: Cohort, subjects: Subjects) -> dict[str, Any]:
     return {
         "training": [case.name for case in cohort.training],
         "validation": [case.name for case in cohort.validation],
-        "codes": list(subjects.words.codes),
+        "codes": list(subjects.vocabulary.codes),
     }
 
 
@@ -285,7 +285,7 @@ def _record(job: TrainJob, plan: TrainPlan, team: Team) -> dict[str, Any]:
         "data": str(job.data),
         "synth": job.synth or any(part.synth for part in job.recipe.collections),
         "collections": [dataclasses.asdict(part) for part in job.recipe.collections],
-        "types": None if job.recipe.words is None else job.recipe.words.listed(),
+        "types": None if job.recipe.types is None else job.recipe.types.listed(),
         "plan": dataclasses.asdict(plan),
         "drawing": dataclasses.asdict(plan.drawing),
         "environment": environment() | {"processes": str(team.rank.count)},

@@ -17,8 +17,8 @@ from trainings import FAST, FILES, rows, write_folder
 from regcli.cli import main as cli
 from regcli.io import weights as files
 from regcli.registration.features.model import assemble
+from regcli.train.checkpoint import read_facts, read_weights, write_tensors
 from regcli.train.record import alone_in
-from regcli.train.state import read_facts, read_weights, write_tensors
 
 
 def write_learn2reg(folder):
@@ -203,7 +203,7 @@ def test_a_disk_that_is_full_is_named(run, folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("regcli.train.loop.write_state", full)
+    monkeypatch.setattr("regcli.train.loop.write_checkpoint", full)
     options = (folder / "labels", "--synth", "--validation", "s2,s3", "-o", tmp_path / "run")
     told = run("train", *options, "--warm-steps", 2, "--steps", 0, *FAST, "-q")
     assert told.fails(4, str(tmp_path / "run"), "--resume")
@@ -213,7 +213,7 @@ def test_what_does_not_fit_on_a_disk_does_not_stay_on_it(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("regcli.train.state.os.fsync", full)
+    monkeypatch.setattr("regcli.train.checkpoint.os.fsync", full)
     with pytest.raises(OSError, match="space"):
         write_tensors(tmp_path / "one.safetensors", {"a": torch.zeros(3)}, {})
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import pytest
 from trainings import FAST, FILES, rows, write_folder
 
 from regcli.io import weights as files
-from regcli.train.state import read_facts
+from regcli.train.checkpoint import read_facts
 
 RECIPE = """
 warm_steps = 1000

@@ -14,22 +14,22 @@ from regcli.errors import RegcliError
 from regcli.nets.base import FeatureNet
 from regcli.registration.features.model import network
 from regcli.train import loop
+from regcli.train.checkpoint import read_facts, write_tensors
 from regcli.train.data.subjects import Subjects
-from regcli.train.data.vocabulary import vocabulary
+from regcli.train.data.vocabulary import vocabulary_of
 from regcli.train.features.types import Types
-from regcli.train.loop import Watch, learning_rate, train
+from regcli.train.loop import Callbacks, learning_rate, train
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
-from regcli.train.state import read_facts, write_tensors
 from regcli.train.synth.images import generator_of
-from regcli.train.task import Task
 
 PLAN = TrainPlan(rise=2, shape=(17, 17, 17), validate_every=2, warm_rate=1e-3)
 FACTS = {"channels": 5, "network": "unet"}
 
 
 @dataclass(frozen=True, eq=False)
-class Darkness(Task[torch.Tensor, FeatureNet]):
-    """A second task, cheap: scores are to be low."""
+class Darkness(Objective[torch.Tensor, FeatureNet]):
+    """A second objective, cheap: scores are to be low."""
 
     name: ClassVar[str] = "darkness"
     steps: int = 4
@@ -48,40 +48,40 @@ class Darkness(Task[torch.Tensor, FeatureNet]):
 
 @pytest.fixture(scope="module")
 def subjects():
-    words = vocabulary(CODES)
+    words = vocabulary_of(CODES)
     people = [subject(words, size=s) for s in (12.0, 13.0, 11.0)]
     return Subjects(words, people[:2], people[2:])
 
 
 @pytest.fixture(scope="module")
 def whole(subjects, tmp_path_factory):
-    """A run of both tasks that nothing has stopped."""
+    """A run of both objectives that nothing has stopped."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    return SimpleNamespace(run=run, lines=run_tasks(tasks(subjects), run))
+    return SimpleNamespace(run=run, lines=run_tasks(objectives(subjects), run))
 
 
 @pytest.fixture(scope="module")
 def types(subjects, tmp_path_factory):
-    """A run of the first task alone."""
+    """A run of the first objective alone."""
     run = tmp_path_factory.mktemp("types") / "run"
-    run_tasks(tasks(subjects)[:1], run)
+    run_tasks(objectives(subjects)[:1], run)
     return run
 
 
-def tasks(subjects, plan=PLAN, steps=4):
+def objectives(subjects, plan=PLAN, steps=4):
     return [Types(subjects, replace(plan, warm_steps=steps)), Darkness()]
 
 
 def run_tasks(todo, run, plan=PLAN, steps=None):
     run.mkdir(exist_ok=True)
     asked, lines = itertools.count(), []
-    watch = Watch(
-        lambda: steps is None or next(asked) <= steps,  # asked once before a task
+    callbacks = Callbacks(
+        lambda: steps is None or next(asked) <= steps,  # asked once before an objective
         lines.append,
-        lambda task, share: None,
+        lambda objective, share: None,
     )
-    facts = FACTS | {"channels": todo[0].subjects.words.count}
-    train(todo, lambda: network("unet", facts["channels"]), facts, plan, run, watch)
+    facts = FACTS | {"channels": todo[0].subjects.vocabulary.count}
+    train(todo, lambda: network("unet", facts["channels"]), facts, plan, run, callbacks)
     return lines
 
 
@@ -98,19 +98,19 @@ def same(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 5])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(subjects, whole, tmp_path, steps):
-    """In the first task and in the second."""
-    run_tasks(tasks(subjects), tmp_path / "parts", steps=steps)
-    assert len(rows(tmp_path / "parts")) == 1 + steps - (steps > 4)  # each task asks once more
-    run_tasks(tasks(subjects), tmp_path / "parts")
+    """In the first objective and in the second."""
+    run_tasks(objectives(subjects), tmp_path / "parts", steps=steps)
+    assert len(rows(tmp_path / "parts")) == 1 + steps - (steps > 4)  # each objective asks once more
+    run_tasks(objectives(subjects), tmp_path / "parts")
     assert rows(whole.run) == rows(tmp_path / "parts")
     assert same(whole.run, tmp_path / "parts")
 
 
 def test_rows_beyond_the_last_checkpoint_are_forgotten(subjects, tmp_path):
-    run_tasks(tasks(subjects), tmp_path / "run", steps=2)
+    run_tasks(objectives(subjects), tmp_path / "run", steps=2)
     with (tmp_path / "run" / "train.csv").open("a") as file:
         file.write("types,2,9.9,9.9,\ntypes,3,9.9,9.9,\ntypes,1")  # what a kill leaves
-    run_tasks(tasks(subjects), tmp_path / "run")
+    run_tasks(objectives(subjects), tmp_path / "run")
     named = [(row[0], int(row[1])) for row in rows(tmp_path / "run")[1:]]
     assert named == [("types", n) for n in range(4)] + [("darkness", n) for n in range(4)]
     assert all(row[2] != "9.9" for row in rows(tmp_path / "run"))
@@ -124,9 +124,9 @@ def test_a_kill_between_the_log_and_the_state_loses_nothing(subjects, whole, tmp
         raise KilledError
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(loop, "write_state", kill)
-        run_tasks(tasks(subjects), tmp_path / "killed")
-    run_tasks(tasks(subjects), tmp_path / "killed")
+        patch.setattr(loop, "write_checkpoint", kill)
+        run_tasks(objectives(subjects), tmp_path / "killed")
+    run_tasks(objectives(subjects), tmp_path / "killed")
     assert rows(tmp_path / "killed") == rows(whole.run)
 
 
@@ -140,8 +140,8 @@ def test_a_task_starts_from_the_best_weights_and_the_score_they_have(whole):
 def test_a_batch_is_the_mean_of_its_samples(subjects, tmp_path):
     slow = replace(PLAN, warm_rate=1e-5)
     plan = replace(slow, validate_every=1, batch=2)
-    run_tasks(tasks(subjects, plan, steps=1)[:1], tmp_path / "batch", plan)
-    run_tasks(tasks(subjects, slow, steps=2)[:1], tmp_path / "single", slow)
+    run_tasks(objectives(subjects, plan, steps=1)[:1], tmp_path / "batch", plan)
+    run_tasks(objectives(subjects, slow, steps=2)[:1], tmp_path / "single", slow)
     first, second = (float(row[2]) for row in rows(tmp_path / "single")[1:])
     (batch,) = (float(row[2]) for row in rows(tmp_path / "batch")[1:])
     # the second sample met weights that the first had changed by one small step
@@ -157,8 +157,8 @@ def test_the_loss_falls(subjects, tmp_path, monkeypatch):
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing():
-    task, plan = Darkness(steps=1000, rate=2.0), TrainPlan(rise=100, cool=250)
-    rates = [learning_rate(task, plan, step) for step in range(task.steps)]
+    objective, plan = Darkness(steps=1000, rate=2.0), TrainPlan(rise=100, cool=250)
+    rates = [learning_rate(objective, plan, step) for step in range(objective.steps)]
     assert rates[0] == pytest.approx(0.02)
     assert set(rates[99:751]) == {2.0}
     assert rates[875] == pytest.approx(1.0)
@@ -166,8 +166,10 @@ def test_the_rate_rises_stays_and_falls_to_nothing():
 
 
 def test_a_task_that_is_shorter_than_the_fall_falls_from_the_beginning():
-    task, plan = Darkness(steps=10, rate=1.0), TrainPlan(rise=1, cool=2000)
-    assert [learning_rate(task, plan, step) for step in (0, 5, 9)] == pytest.approx([1, 0.5, 0.1])
+    objective, plan = Darkness(steps=10, rate=1.0), TrainPlan(rise=1, cool=2000)
+    assert [learning_rate(objective, plan, step) for step in (0, 5, 9)] == pytest.approx(
+        [1, 0.5, 0.1]
+    )
 
 
 @pytest.mark.parametrize("harm", ["deleted", "damaged", "another's", "the state"])
@@ -183,7 +185,7 @@ def test_the_best_weights_can_be_had_again_from_the_last_state(subjects, types, 
         write_tensors(best, load_file(best), FACTS | {"best": -1.0, "task": "types"})
     else:
         best.write_bytes((tmp_path / "run" / "last.safetensors").read_bytes())
-    (line,) = run_tasks(tasks(subjects)[:1], tmp_path / "run")
+    (line,) = run_tasks(objectives(subjects)[:1], tmp_path / "run")
     assert line.startswith("types, step 4")
     assert read_facts(best)["step"] == 4
     assert load_file(best).keys() == network("unet", FACTS["channels"]).state_dict().keys()
@@ -194,35 +196,35 @@ def test_better_weights_than_the_state_knows_of_are_not_overwritten(subjects, ty
     best = tmp_path / "run" / "best.safetensors"
     write_tensors(best, load_file(best), FACTS | {"best": 0.99, "task": "types"})
     with pytest.raises(RegcliError, match=r"best\.safetensors scored 0\.99"):
-        run_tasks(tasks(subjects)[:1], tmp_path / "run")
+        run_tasks(objectives(subjects)[:1], tmp_path / "run")
 
 
-@pytest.mark.parametrize("task", ["types", "darkness"])
+@pytest.mark.parametrize("objective", ["types", "darkness"])
 def test_a_kill_before_the_best_weights_are_written_loses_nothing(
-    subjects, whole, tmp_path, monkeypatch, task
+    subjects, whole, tmp_path, monkeypatch, objective
 ):
-    """The state, which is written first, says that there are better ones: of its own task."""
+    """The state, which is written first, says that there are better ones: of its own objective."""
 
     class KilledError(Exception):
         pass
 
     def kill(path, values, facts):
-        if facts["task"] == task:
+        if facts["task"] == objective:
             raise KilledError
         write_tensors(path, values, facts)
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(loop, "write_tensors", kill)
-        run_tasks(tasks(subjects), tmp_path / "killed")
-    run_tasks(tasks(subjects), tmp_path / "killed")
+        run_tasks(objectives(subjects), tmp_path / "killed")
+    run_tasks(objectives(subjects), tmp_path / "killed")
     assert same(whole.run, tmp_path / "killed")
     one, other = (load_file(r / "best.safetensors") for r in (whole.run, tmp_path / "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_damaged_state_is_an_error_of_the_users(subjects, tmp_path):
-    run_tasks(tasks(subjects), tmp_path / "run", steps=2)
+    run_tasks(objectives(subjects), tmp_path / "run", steps=2)
     state = tmp_path / "run" / "last.safetensors"
     state.write_bytes(state.read_bytes()[:-1000])
     with pytest.raises(RegcliError, match=r"last\.safetensors"):
-        run_tasks(tasks(subjects), tmp_path / "run")
+        run_tasks(objectives(subjects), tmp_path / "run")

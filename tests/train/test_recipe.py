@@ -64,20 +64,20 @@ def test_a_recipe_says_what_is_learned_from_whom_and_in_which_order(tmp_path):
     assert (second.thick, second.shape) == (0.1, (33, 33, 17))
     assert second.contrasts == last.contrasts == Drawing().contrasts
     assert last == plan.drawing
-    assert read.words is not None
-    assert read.words.groups == {"cortex": ((3, 42), ("front", "back"))}
+    assert read.types is not None
+    assert read.types.groups == {"cortex": ((3, 42), ("front", "back"))}
 
 
 def test_an_empty_recipe_leaves_everything_to_the_command_line(tmp_path):
     read = read_train_recipe(written(tmp_path, ""))
-    assert (read.settings, read.collections, read.words) == ({}, (), None)
+    assert (read.settings, read.collections, read.types) == ({}, (), None)
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_recipes_can_be_read(path):
     read = read_train_recipe(path)
     assert TrainPlan(**read.settings).model == "dio"
-    assert read.words is not None
+    assert read.types is not None
 
 
 @pytest.mark.parametrize(

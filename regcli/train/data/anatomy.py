@@ -86,26 +86,26 @@ class Anatomy:
         return out
 
 
-def anatomy(labels: Image, words: Vocabulary, fill: int = 0) -> Anatomy:
+def anatomy(labels: Image, vocabulary: Vocabulary, fill: int = 0) -> Anatomy:
     """A label map ready to be drawn.
 
     Args:
         labels: (1, I, J, K), with codes of the vocabulary alone.
-        words: Of all label maps.
+        vocabulary: Of all label maps.
         fill: Code of what is not labelled within the brain: sulci, in maps of brain alone.
     """
     image = labels.canonical()
-    places = _places(image, words)
+    places = _places(image, vocabulary)
     box = _shown(places > 0, image.space)
     indices = box.cut(places)[None, None].contiguous()
-    return Anatomy(box.part, *_filled(indices, words, fill))
+    return Anatomy(box.part, *_filled(indices, vocabulary, fill))
 
 
 def photographed(
     image: Prepared,
     labels: Image | None,
     points: Tensor | None,
-    words: Vocabulary,
+    vocabulary: Vocabulary,
     fill: int = 0,
 ) -> Anatomy:
     """A real image ready to be learned from.
@@ -114,7 +114,7 @@ def photographed(
         image: In canonical axis order.
         labels: (1, I, J, K) on the grid of the image; None without.
         points: (N, 3) world; None without.
-        words: Of all label maps.
+        vocabulary: Of all label maps.
         fill: Code of what is not labelled within the brain.
     """
     box = _shown(image.data[0, 0] > FOREGROUND, image.space)
@@ -123,8 +123,8 @@ def photographed(
         indices = torch.zeros(inner.data.shape, dtype=torch.uint8)
         brain = torch.ones_like(indices)
     else:
-        indices = box.cut(_places(labels.canonical(), words)[None, None]).contiguous()
-        indices, brain = _filled(indices, words, fill)
+        indices = box.cut(_places(labels.canonical(), vocabulary)[None, None]).contiguous()
+        indices, brain = _filled(indices, vocabulary, fill)
     voxels = None if points is None else box.part.world_to_voxel(points)
     return Anatomy(box.part, indices, brain, inner.data, voxels, inner.weight)
 
@@ -144,9 +144,11 @@ def _affine_between(one: Tensor, other: Tensor) -> Tensor:
     return affine
 
 
-def _places(labels: Image, words: Vocabulary) -> Tensor:
+def _places(labels: Image, vocabulary: Vocabulary) -> Tensor:
     """(I, J, K) uint8: where each voxel's code stands in the vocabulary."""
-    return torch.from_numpy(np.searchsorted(words.codes, labels.data[0].numpy()).astype(np.uint8))
+    return torch.from_numpy(
+        np.searchsorted(vocabulary.codes, labels.data[0].numpy()).astype(np.uint8)
+    )
 
 
 def _shown(shown: Tensor, space: Space) -> Box:
@@ -156,16 +158,16 @@ def _shown(shown: Tensor, space: Space) -> Box:
     return Box(space, (i, j, k), (stop_i, stop_j, stop_k))
 
 
-def _filled(indices: Tensor, words: Vocabulary, fill: int) -> tuple[Tensor, Tensor]:
+def _filled(indices: Tensor, vocabulary: Vocabulary, fill: int) -> tuple[Tensor, Tensor]:
     """Indices in which nothing within the brain is unlabelled, and the brain."""
-    brain = _brain(indices, words)
-    place = words.codes.index(fill)
+    brain = _brain(indices, vocabulary)
+    place = vocabulary.codes.index(fill)
     return torch.where((indices == 0) & (brain > 0), place, indices), brain
 
 
-def _brain(indices: Tensor, words: Vocabulary) -> Tensor:
+def _brain(indices: Tensor, vocabulary: Vocabulary) -> Tensor:
     """The structures, closed by a ball's worth of millimetres: sulci belong to the brain."""
-    inside = torch.tensor(words.solid).to(torch.float32)[indices.int()]
+    inside = torch.tensor(vocabulary.solid).to(torch.float32)[indices.int()]
     padded = torch.nn.functional.pad(inside, (2 * _NEAR_MM,) * 6)
     grown = (box_sum(padded, _NEAR_MM) > 0).to(torch.float32)
     kept = box_sum(1 - grown, _NEAR_MM) == 0

@@ -18,7 +18,7 @@ from regcli.io.listings import Case
 from regcli.io.points import read_points
 from regcli.registration.normalize import prepare
 from regcli.train.data.anatomy import Anatomy, anatomy, photographed
-from regcli.train.data.vocabulary import MOST_CODES, Vocabulary, Words, vocabulary
+from regcli.train.data.vocabulary import MOST_CODES, DeclaredTypes, Vocabulary, vocabulary_of
 from regcli.train.recipe import Collection, TrainRecipe
 
 _COUNTED = 1 << 16  # codes below are counted, which takes a fifth of sorting all voxels
@@ -30,14 +30,14 @@ class Subjects:
     """Whom to learn from and whom to be tested on.
 
     Attributes:
-        words: The vocabulary of all.
+        vocabulary: The vocabulary of all.
         training: Anatomies.
         validation: Others.
         pairs: (fixed, moving) places in `validation`.
         training_pairs: Places in `training` that belong together; empty if any two do.
     """
 
-    words: Vocabulary
+    vocabulary: Vocabulary
     training: list[Anatomy]
     validation: list[Anatomy]
     pairs: tuple[tuple[int, int], ...] = ()
@@ -110,17 +110,17 @@ def read_data(
     else:
         cohort = read_cohort(data, validation=validation, share=0.2, least=2, labels_only=synth)
         sources = [Source(cohort, synth)]
-    return cohort, read_subjects(sources, recipe.words, partial(progress, "read"))
+    return cohort, read_subjects(sources, recipe.types, partial(progress, "read"))
 
 
 def read_subjects(
-    sources: Sequence[Source], words: Words | None, progress: Callable[[float], None]
+    sources: Sequence[Source], declared: DeclaredTypes | None, progress: Callable[[float], None]
 ) -> Subjects:
     """Every file of some cohorts, read, checked and made ready.
 
     Args:
         sources: Of all cases; pairs are those of the first.
-        words: Types as a recipe declares them; None for those of the codes.
+        declared: Types as a recipe declares them; None for those of the codes.
         progress: Called with the share that is done.
 
     Raises:
@@ -144,12 +144,12 @@ def read_subjects(
     shown = [_codes(map_) for map_ in labels]
     _check_codes(every := set().union(*shown))
     for (case, _), codes in zip(cases, shown, strict=True):
-        if words is not None and (strange := sorted(codes - words.codes)):
+        if declared is not None and (strange := sorted(codes - declared.codes)):
             raise InputError(
                 f"{case.labels} holds the code {strange[0]}, which the recipe does not declare.",
                 "Add it to a type, to a group or to 'other'.",
             )
-    known = vocabulary(every | {source.fill for source in sources}, words)
+    known = vocabulary_of(every | {source.fill for source in sources}, declared)
     brain = {code for code, inside in zip(known.codes, known.inside, strict=True) if inside}
     anatomies = []
     for n, ((case, source), map_) in enumerate(zip(cases, labels, strict=True)):
@@ -238,10 +238,10 @@ def _check_codes(codes: set[int]) -> None:
         )
 
 
-def _anatomy(case: Case, labels: Image | None, words: Vocabulary, source: Source) -> Anatomy:
+def _anatomy(case: Case, labels: Image | None, vocabulary: Vocabulary, source: Source) -> Anatomy:
     if source.synth:
         assert labels is not None
-        return anatomy(labels, words, source.fill)
+        return anatomy(labels, vocabulary, source.fill)
     assert case.image is not None
     image = read_image(case.image).image
     mask = None if case.mask is None else read_image(case.mask, constant=True).image
@@ -263,4 +263,4 @@ def _anatomy(case: Case, labels: Image | None, words: Vocabulary, source: Source
                 f"{case.points} has points far outside of {case.image}.",
                 "Give them in RAS mm of the image's world.",
             )
-    return photographed(ready, labels, points, words, source.fill)
+    return photographed(ready, labels, points, vocabulary, source.fill)

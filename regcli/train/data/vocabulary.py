@@ -87,7 +87,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Words:
+class DeclaredTypes:
     """Types as a recipe declares them; every code of its label maps is to occur here.
 
     Attributes:
@@ -134,19 +134,19 @@ class Words:
         return [list(self.types.items()), list(self.groups.items()), self.other]
 
 
-def vocabulary(codes: Iterable[int], words: Words | None = None) -> Vocabulary:
+def vocabulary_of(codes: Iterable[int], declared: DeclaredTypes | None = None) -> Vocabulary:
     """The classes of codes: as declared, or FreeSurfer's structures, or any others one each.
 
     Args:
         codes: All that occur, 0 for background.
-        words: What a recipe declares.
+        declared: What a recipe declares.
 
     Raises:
         InputError: If a code is not declared, or a type does not occur.
     """
     every = tuple(sorted({0, *codes}))
-    if words is not None:
-        return _declared(every, words)
+    if declared is not None:
+        return _declared(every, declared)
     if not set(FREESURFER) <= set(every):
         return Vocabulary(every, tuple(range(len(every))))
     lefts = [c for c in every if c and c not in _OUTSIDE and c not in _TISSUE]
@@ -156,12 +156,12 @@ def vocabulary(codes: Iterable[int], words: Words | None = None) -> Vocabulary:
     return Vocabulary(every, classes, mirrored=True)
 
 
-def _declared(every: tuple[int, ...], words: Words) -> Vocabulary:
-    numbers = {name: n for n, name in enumerate(words.types, start=1)}
-    classes = dict.fromkeys((0, *words.other), 0)
-    classes |= {code: numbers[name] for name, codes in words.types.items() for code in codes}
+def _declared(every: tuple[int, ...], declared: DeclaredTypes) -> Vocabulary:
+    numbers = {name: n for n, name in enumerate(declared.types, start=1)}
+    classes = dict.fromkeys((0, *declared.other), 0)
+    classes |= {code: numbers[name] for name, codes in declared.types.items() for code in codes}
     sets = []
-    for codes, names in words.groups.values():
+    for codes, names in declared.groups.values():
         if set(codes) & set(every):
             classes |= dict.fromkeys(codes, 1 + len(numbers) + len(sets))
             sets.append(tuple(sorted(numbers[name] for name in names)))
@@ -179,4 +179,4 @@ def _declared(every: tuple[int, ...], words: Words) -> Vocabulary:
             )
     mirrored = {*FREESURFER[:1], *FREESURFER[2:3]} <= set(every)
     held = tuple(classes[code] for code in every)
-    return Vocabulary(every, held, tuple(sets), (BACKGROUND, *words.types), mirrored)
+    return Vocabulary(every, held, tuple(sets), (BACKGROUND, *declared.types), mirrored)

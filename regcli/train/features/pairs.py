@@ -45,9 +45,9 @@ from regcli.train.losses import (
     overlap_loss,
     segmentation_loss,
 )
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
 from regcli.train.synth.images import Sample, draw, generator_of
-from regcli.train.task import Task
 
 _MIND = MIND(weight=0.5)  # between what same and different contrasts are registered with
 _STEPS = (15, 10, 6)  # of levels 4, 2 and 1, without a graph
@@ -73,7 +73,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs(Task[Drawn, FeatureNet]):
+class Pairs(Objective[Drawn, FeatureNet]):
     """Registration.
 
     Attributes:
@@ -87,13 +87,13 @@ class Pairs(Task[Drawn, FeatureNet]):
     plan: TrainPlan
 
     def draw(self, generator: Generator, step: int) -> Drawn:
-        """See Task."""
+        """See Objective."""
         pair = self.subjects.some_pair(generator)
         fixed, moving = (self._draw_one(who, generator) for who in pair)
         return Drawn(fixed, moving, float(torch.rand((), generator=generator)))
 
     def losses(self, net: FeatureNet, sample: Drawn, done: float) -> Iterator[Tensor]:
-        """See Task: one."""
+        """See Objective: one."""
         yield self.loss(net, sample, done)
 
     def loss(self, net: FeatureNet, sample: Drawn, done: float) -> Tensor:
@@ -104,7 +104,7 @@ class Pairs(Task[Drawn, FeatureNet]):
         total = torch.zeros((), device=self.plan.torch_device)
         if self._labelled:  # what a type looks like is not to be forgotten
             for s, one in zip(scores, (fixed, moving), strict=True):
-                types, sets = one.types.to(total.device), self.subjects.words.sets
+                types, sets = one.types.to(total.device), self.subjects.vocabulary.sets
                 total = total + 0.5 * segmentation_loss(s, types, sets)
         images, last = [self._prepared(s) for s in (fixed, moving)], None
         for level in range(3 if finest else 2):
@@ -116,7 +116,7 @@ class Pairs(Task[Drawn, FeatureNet]):
         return total
 
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
-        """See Task: mean Dice of the types, or less the loss, as a registration leaves them."""
+        """See Objective: mean Dice of the types after registration, or minus the loss."""
         scores, seen = [], []
         whole = replace(self, plan=self.plan.holding(self.subjects.whole_mm))
         for n, (f, m) in enumerate(self.subjects.pairs):
@@ -143,7 +143,7 @@ class Pairs(Task[Drawn, FeatureNet]):
         )
         if of.image is not None:
             drawing = replace(drawing, elastic_mm=(0.0, 0.0, 0.0))
-        return draw(of, self.subjects.words, drawing, generator)
+        return draw(of, self.subjects.vocabulary, drawing, generator)
 
     def _scores(self, net: FeatureNet, image: Tensor) -> list[Tensor]:
         image = image.to(self.plan.torch_device)
@@ -187,7 +187,7 @@ class Pairs(Task[Drawn, FeatureNet]):
 
     @property
     def _labelled(self) -> bool:
-        return self.subjects.words.count > 1
+        return self.subjects.vocabulary.count > 1
 
     def _prepared(self, sample: Sample) -> Prepared:
         mm = torch.diag(torch.tensor([*[self.plan.spacing_mm] * 3, 1.0], dtype=torch.float64))
@@ -199,7 +199,7 @@ class Pairs(Task[Drawn, FeatureNet]):
         """The loss of a displacement, (): by labels and landmarks, or else by the images."""
         loss = _FOLDS * fold_loss(u)
         if self._labelled:
-            types = self.subjects.words.common(fixed.types, moving.types)
+            types = self.subjects.vocabulary.common(fixed.types, moving.types)
             loss = loss + overlap_loss(types[0].to(u.device), types[1].to(u.device), u)
         if fixed.points is not None and moving.points is not None:
             mm = _MM * self.plan.spacing_mm
@@ -220,7 +220,7 @@ class Pairs(Task[Drawn, FeatureNet]):
         u, _, _ = registration.run(images[0], images[1], still, watch, (found[0], found[1]))
         if not self._labelled:
             return -float(self._misfit(fixed, moving, u))
-        truth, types = self.subjects.words.common(fixed.types, moving.types)
+        truth, types = self.subjects.vocabulary.common(fixed.types, moving.types)
         moved = sample(types, u, interpolation="nearest")
         overlap = dice(truth[0, 0], moved[0, 0].cpu())
         return sum(overlap.values()) / max(len(overlap), 1)

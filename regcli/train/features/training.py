@@ -14,19 +14,19 @@ from regcli.registry import ADJOINTS, NETWORKS, TRANSFORMS, build, parse
 from regcli.train.data.subjects import Subjects
 from regcli.train.features.pairs import Pairs
 from regcli.train.features.types import Types
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
-from regcli.train.study import Study, check_pairs
-from regcli.train.task import Task
+from regcli.train.training import Training, check_pairs
 
 _DENSE = ("diffeo", "freeform")
 _CHANNELS = 16  # of features that no labels name
 
 
-class FeatureTraining(Study):
+class FeatureTraining(Training):
     """See the module."""
 
     def check(self, plan: TrainPlan) -> None:
-        """See Study."""
+        """See Training."""
         parse(NETWORKS, plan.network)
         if plan.adjoint.partition(":")[0] == "unroll":
             raise RecipeError(
@@ -49,20 +49,20 @@ class FeatureTraining(Study):
                     f"Use {'x'.join(map(str, fits))}: multiples of {multiple} and one more.",
                 )
 
-    def suited(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
-        """See Study."""
-        if strange := sorted(set(plan.muted) - set(subjects.words.names[1:])):
+    def completed(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
+        """See Training."""
+        if strange := sorted(set(plan.muted) - set(subjects.vocabulary.names[1:])):
             raise RecipeError(
                 f"muted: '{strange[0]}' is no type.", "Name some that are declared in [types]."
             )
         if len(set(plan.muted)) < len(plan.muted):
             raise RecipeError("muted names a type twice.", "Leave one of them out.")
-        if len(plan.muted) + 2 > subjects.words.count > 1:
+        if len(plan.muted) + 2 > subjects.vocabulary.count > 1:
             raise RecipeError("muted leaves no type to register by.", "Leave one out of it.")
-        if subjects.words.count == 1:
+        if subjects.vocabulary.count == 1:
             plan = replace(plan, warm_steps=0)
         if plan.warm_steps + plan.steps == 0:
-            labels = subjects.words.count > 1
+            labels = subjects.vocabulary.count > 1
             why = "--warm-steps 0 and" if labels else "no labels to warm up with and"
             raise InputError(f"With {why} --steps 0 nothing is learned.", "Give --steps.")
         if plan.warm_steps and not subjects.validation:
@@ -74,22 +74,22 @@ class FeatureTraining(Study):
             check_pairs(plan, subjects)
         return plan
 
-    def tasks(self, plan: TrainPlan, subjects: Subjects) -> list[Task[Any, Any]]:
-        """See Study."""
-        tasks: list[Task[Any, Any]] = []
+    def objectives(self, plan: TrainPlan, subjects: Subjects) -> list[Objective[Any, Any]]:
+        """See Training."""
+        objectives: list[Objective[Any, Any]] = []
         if plan.warm_steps:
-            tasks.append(Types(subjects, plan))
+            objectives.append(Types(subjects, plan))
         if plan.steps:
-            tasks.append(Pairs(subjects, plan))
-        return tasks
+            objectives.append(Pairs(subjects, plan))
+        return objectives
 
     def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
-        """See Study."""
+        """See Training."""
         return network(plan.network, _channels(subjects))
 
     def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
-        """See Study; `registration.features.model.assemble` reads them."""
-        words = subjects.words
+        """See Training; `registration.features.model.assemble` reads them."""
+        vocabulary = subjects.vocabulary
         return {
             "model": "dio",
             "network": plan.network,
@@ -97,15 +97,15 @@ class FeatureTraining(Study):
             "spacing_mm": plan.spacing_mm,
             "gains": list(plan.gains),
             "smoothness": plan.smoothness,
-            "codes": {str(code): type_ for code, type_ in words.types.items()},
-            "types": list(words.names),
+            "codes": {str(code): type_ for code, type_ in vocabulary.types.items()},
+            "types": list(vocabulary.names),
             "muted": list(plan.muted),
         }
 
     def started(
         self, plan: TrainPlan, subjects: Subjects
     ) -> tuple[TrainPlan, dict[str, Tensor] | None]:
-        """See Study: gains and smoothness are what suits the features that are begun with."""
+        """See Training: gains and smoothness are what suits the features that are begun with."""
         if not plan.start:
             return plan, None
         file, facts = find(plan.start), self.facts(plan, subjects)
@@ -122,4 +122,4 @@ class FeatureTraining(Study):
 
 
 def _channels(subjects: Subjects) -> int:
-    return subjects.words.count if subjects.words.count > 1 else _CHANNELS
+    return subjects.vocabulary.count if subjects.vocabulary.count > 1 else _CHANNELS

@@ -18,10 +18,10 @@ from regcli.train.data.anatomy import Anatomy
 from regcli.train.data.subjects import Subjects
 from regcli.train.losses import segmentation_loss
 from regcli.train.muon import Muon
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
 from regcli.train.synth.drawing import Drawing
 from regcli.train.synth.images import Sample, draw, generator_of
-from regcli.train.task import Task
 
 _IMAGES = 2  # of each validation subject, and of each kind
 _KNOWN = 0.8  # of the Dice of the best: images that score less are strange to a network
@@ -45,7 +45,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, eq=False)
-class Types(Task[Lesson, FeatureNet]):
+class Types(Objective[Lesson, FeatureNet]):
     """Segmentation, as a warm start: no solver in the loop.
 
     Attributes:
@@ -60,20 +60,20 @@ class Types(Task[Lesson, FeatureNet]):
 
     @property
     def steps(self) -> int:
-        """See Task."""
+        """See Objective."""
         return self.plan.warm_steps
 
     @property
     def rate(self) -> float:
-        """See Task."""
+        """See Objective."""
         return self.plan.warm_rate
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """See Task."""
+        """See Objective."""
         return Muon(net, self.rate, self.plan.decay)
 
     def draw(self, generator: Generator, step: int) -> Lesson:
-        """See Task."""
+        """See Objective."""
         subjects = self.subjects
         who = int(torch.randint(len(subjects.training), (), generator=generator))
         drawing = self.plan.drawing_at(step)
@@ -81,14 +81,14 @@ class Types(Task[Lesson, FeatureNet]):
         return Lesson(_drawn(subjects.training[who], subjects, drawing, generator), (i, j, k))
 
     def losses(self, net: FeatureNet, sample: Lesson, done: float) -> Iterator[Tensor]:
-        """See Task: one."""
+        """See Objective: one."""
         seen, device = sample.sample, self.plan.torch_device
         image, types = seen.image.to(device), seen.types.to(device)
         scores = net(image.to(self.plan.dtype), image > FOREGROUND, sample.finest)
-        yield segmentation_loss(scores, types, self.subjects.words.sets, sample.finest)
+        yield segmentation_loss(scores, types, self.subjects.vocabulary.sets, sample.finest)
 
     def validate(self, net: FeatureNet) -> tuple[float, dict[str, Any]]:
-        """See Task: mean Dice of the types, and and `Volumes` of what was found.
+        """See Objective: mean Dice of the types, and and `Volumes` of what was found.
 
         Half of the images are clean T1; both means, and the Dice of every type in T1, are facts.
         Usual volumes are those in images that the network knows: with what it finds in others,
@@ -109,7 +109,7 @@ class Types(Task[Lesson, FeatureNet]):
                 image = Prepared(Space(plan.shape, mm), sample.image.to(plan.torch_device))
                 found = extract(net, image, plan.gains)
                 types = found.levels[-1][0].argmax(dim=0).cpu()
-                truth, types = subjects.words.common(sample.types[0, 0], types)
+                truth, types = subjects.vocabulary.common(sample.types[0, 0], types)
                 scores[kind].append(dice(truth, types))
                 seen.append((_mean(scores[kind][-1].values()), found.volumes()))
         means = {kind: _mean([_mean(one.values()) for one in of]) for kind, of in scores.items()}
@@ -130,7 +130,7 @@ def _mean(values: Iterable[float]) -> float:
 
 def _drawn(who: Anatomy, subjects: Subjects, drawing: Drawing, generator: Generator) -> Sample:
     """A sample without landmarks: types have none, and what is elastic cannot carry them."""
-    return draw(replace(who, points=None), subjects.words, drawing, generator)
+    return draw(replace(who, points=None), subjects.vocabulary, drawing, generator)
 
 
 def usual(volumes: list[list[float]]) -> dict[str, list[float]]:

@@ -20,7 +20,7 @@ from regcli.registration.equilibrium.force import LearnedForce
 from regcli.registry import STEP_ADJOINTS, build
 from regcli.solve.step_adjoint import squared_slopes, trajectory
 from regcli.train.steps.learners import Equilibrium
-from regcli.train.steps.objective import StepTask
+from regcli.train.steps.objective import StepObjective
 from regcli.train.steps.pairs import TrainingPair
 from regcli.transforms.grids import resample_field
 
@@ -30,7 +30,7 @@ _COARSE = 0.5  # weight of the loss on a level that a finer one follows
 
 
 @dataclass(frozen=True, eq=False)
-class Equilibria(StepTask):
+class Equilibria(StepObjective):
     """Registration by a fixed point.
 
     Attributes:
@@ -42,17 +42,17 @@ class Equilibria(StepTask):
     recipe: Equilibrium
 
     def losses(self, net: StepNet, sample: TrainingPair, done: float) -> Iterator[Tensor]:
-        """See Task: one for every state that is corrected, and the map's slopes."""
+        """See Objective: one for every state that is corrected, and the map's slopes."""
         recipe, adjoint = self.recipe, build(STEP_ADJOINTS, self.plan.adjoint)
         probe = torch.Generator().manual_seed(sample.seed)
-        levels = self.scenes.views(sample, recipe.levels, net.multiple)
+        levels = self.pairs.views(sample, recipe.levels, net.multiple)
         u = levels[0].start
         for number, view in enumerate(levels):
             if number:
                 u = resample_field(u, levels[number - 1].space, view.space)
             g = LearnedForce(net, view, recipe.sigma, autocast=self.plan.autocast).onward
             weight = 1.0 if number == len(levels) - 1 else _COARSE
-            misfit = self.scenes.misfit(sample, view, recipe)
+            misfit = self.pairs.misfit(sample, view, recipe)
             *visited, u = trajectory(g, u, recipe.steps, recipe.states)
             for state, gamma in (*((v, recipe.gamma) for v in visited), (u, 1.0)):
                 share = weight * gamma

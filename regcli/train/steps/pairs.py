@@ -55,34 +55,34 @@ class TrainingPairs:
 
     def draw(self, generator: Generator) -> TrainingPair:
         """To learn from; on any thread."""
-        return self._scene(self.subjects.some_pair(generator), generator, self.plan)
+        return self._pair(self.subjects.some_pair(generator), generator, self.plan)
 
     @cached_property
     def validation(self) -> list[TrainingPair]:
         """Always the same, of whole anatomies whatever is trained on."""
         people, plan = self.subjects.validation, self.plan.holding(self.subjects.whole_mm)
         return [
-            self._scene((people[f], people[m]), generator_of(0, _VALIDATION + n), plan)
+            self._pair((people[f], people[m]), generator_of(0, _VALIDATION + n), plan)
             for n, (f, m) in enumerate(self.subjects.pairs)
         ]
 
-    def views(self, scene: TrainingPair, levels: int, multiple: int) -> list[View]:
-        """A scene on the grids of a network, coarse to fine."""
-        fixed, moving = (self._prepared(one) for one in (scene.fixed, scene.moving))
+    def views(self, pair: TrainingPair, levels: int, multiple: int) -> list[View]:
+        """A pair on the grids of a network, coarse to fine."""
+        fixed, moving = (self._prepared(one) for one in (pair.fixed, pair.moving))
         still = torch.eye(4, dtype=torch.float64)
         steps = spacings(self.plan.spacing_mm, levels)
         return views(fixed, moving, still, spacings_mm=steps, multiple=multiple)
 
-    def misfit(self, scene: TrainingPair, view: View, recipe: Steps) -> Callable[[Tensor], Tensor]:
+    def misfit(self, pair: TrainingPair, view: View, recipe: Steps) -> Callable[[Tensor], Tensor]:
         """The loss on a view's grid, as a function of the displacement: ().
 
         Args:
-            scene: The pair.
+            pair: The pair.
             view: On a level.
-            recipe: Says what counts how much; of the types, some are drawn for the scene.
+            recipe: Says what counts how much; of the types, some are drawn for the pair.
         """
-        known = recipe.labels > 0 and self.subjects.words.count > 1
-        types = self._some_types(scene, view) if known else None
+        known = recipe.labels > 0 and self.subjects.vocabulary.count > 1
+        types = self._some_types(pair, view) if known else None
         if types is not None and not any(bool(t.any()) for t in types):
             types = None
 
@@ -94,23 +94,23 @@ class TrainingPairs:
 
         return judged
 
-    def score(self, scene: TrainingPair, u: Tensor, view: View, smoothness: float) -> float:
+    def score(self, pair: TrainingPair, u: Tensor, view: View, smoothness: float) -> float:
         """Score of a displacement on a view's grid: mean Dice of the types, or minus the loss."""
-        if self.subjects.words.count == 1:
+        if self.subjects.vocabulary.count == 1:
             return -float(map_loss(view.fixed, view.moving, u, view.shown, smoothness))
-        own = self._prepared(scene.fixed).space
+        own = self._prepared(pair.fixed).space
         fine = resample_field(u, view.space, own)
-        truth, types = self.subjects.words.common(scene.fixed.types, scene.moving.types)
+        truth, types = self.subjects.vocabulary.common(pair.fixed.types, pair.moving.types)
         moved = sample(types, fine.cpu(), interpolation="nearest")
         overlap = dice(truth[0, 0], moved[0, 0])
         return sum(overlap.values()) / max(len(overlap), 1)
 
-    def _some_types(self, scene: TrainingPair, view: View) -> tuple[Tensor, Tensor]:
+    def _some_types(self, pair: TrainingPair, view: View) -> tuple[Tensor, Tensor]:
         """(1, 1, I, J, K) int64 each, on the view's grid; all other types count as background."""
-        there = torch.cat([scene.fixed.types.unique(), scene.moving.types.unique()]).unique()
-        there, generator = there[there > 0], torch.Generator().manual_seed(scene.seed)
+        there = torch.cat([pair.fixed.types.unique(), pair.moving.types.unique()]).unique()
+        there, generator = there[there > 0], torch.Generator().manual_seed(pair.seed)
         chosen = there[torch.randperm(len(there), generator=generator)[:_TYPES]]
-        own = self._prepared(scene.fixed).space
+        own = self._prepared(pair.fixed).space
         matrix = (torch.linalg.inv(own.affine) @ view.space.affine)[:3]
         one, other = (
             sample(
@@ -120,14 +120,14 @@ class TrainingPairs:
                 interpolation="nearest",
                 border=False,
             ).to(view.fixed.device)
-            for s in (scene.fixed, scene.moving)
+            for s in (pair.fixed, pair.moving)
         )
         return one, other
 
-    def _scene(
+    def _pair(
         self, people: tuple[Anatomy, Anatomy], generator: Generator, plan: TrainPlan
     ) -> TrainingPair:
-        words = self.subjects.words
+        vocabulary = self.subjects.vocabulary
         drawing = replace(
             plan.drawing,
             cut=0.0,
@@ -139,12 +139,12 @@ class TrainingPairs:
             coarsest_mm=_COARSEST_MM,
             noise=_NOISE,
         )
-        shared = look(people[0], words, drawing, generator)
+        shared = look(people[0], vocabulary, drawing, generator)
         fixed, moving = (self._one(who, drawing, shared, generator) for who in people)
         return TrainingPair(fixed, moving, int(torch.randint(1 << 31, (), generator=generator)))
 
     def _one(self, of: Anatomy, drawing, shared: PairStyle, generator: Generator) -> Sample:
-        return draw(of, self.subjects.words, drawing, generator, shared)
+        return draw(of, self.subjects.vocabulary, drawing, generator, shared)
 
     def _prepared(self, sample: Sample) -> Prepared:
         i, j, k = sample.image.shape[2:]

@@ -18,20 +18,20 @@ from regcli.registration.equilibrium.model import (
 from regcli.registry import LEARNERS, STEP_ADJOINTS, build
 from regcli.solve.step_adjoint import ImplicitStep
 from regcli.train.data.subjects import Subjects
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
 from regcli.train.steps.equilibrium import Equilibria
 from regcli.train.steps.learners import Equilibrium, Steps, Unrolled
 from regcli.train.steps.pairs import TrainingPairs
 from regcli.train.steps.unrolled import Unrolling
-from regcli.train.study import Study, check_pairs
-from regcli.train.task import Task
+from regcli.train.training import Training, check_pairs
 
 
-class StepTraining(Study):
+class StepTraining(Training):
     """See the module."""
 
     def check(self, plan: TrainPlan) -> None:
-        """See Study."""
+        """See Training."""
         if plan.muted:
             raise RecipeError(
                 f"muted has no effect with {plan.model}: steps hear no types.", "Leave it out."
@@ -78,31 +78,31 @@ class StepTraining(Study):
                 "Use phantom, or deq:network=update.",
             )
 
-    def suited(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
-        """See Study."""
+    def completed(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
+        """See Training."""
         if plan.steps == 0:
             raise InputError("With --steps 0 nothing is learned.", "Give --steps.")
         check_pairs(plan, subjects)
         return plan
 
-    def tasks(self, plan: TrainPlan, subjects: Subjects) -> list[Task[Any, Any]]:
-        """See Study."""
+    def objectives(self, plan: TrainPlan, subjects: Subjects) -> list[Objective[Any, Any]]:
+        """See Training."""
         recipe: Steps = build(LEARNERS, plan.model)
         training, validation = (  # elastic draws cannot carry landmarks
             [replace(one, points=None) for one in people]
             for people in (subjects.training, subjects.validation)
         )
-        scenes = TrainingPairs(replace(subjects, training=training, validation=validation), plan)
+        pairs = TrainingPairs(replace(subjects, training=training, validation=validation), plan)
         if isinstance(recipe, Equilibrium):
-            return [Equilibria(scenes, plan, recipe)]
-        return [Unrolling(scenes, plan, recipe)]
+            return [Equilibria(pairs, plan, recipe)]
+        return [Unrolling(pairs, plan, recipe)]
 
     def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
-        """See Study."""
+        """See Training."""
         return step_network(build(LEARNERS, plan.model).network)
 
     def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
-        """See Study; `registration.equilibrium.model.assemble` reads them."""
+        """See Training; `registration.equilibrium.model.assemble` reads them."""
         recipe: Steps = build(LEARNERS, plan.model)
         return {
             "model": plan.model.partition(":")[0],
@@ -117,7 +117,7 @@ class StepTraining(Study):
     def started(
         self, plan: TrainPlan, subjects: Subjects
     ) -> tuple[TrainPlan, dict[str, Tensor] | None]:
-        """See Study."""
+        """See Training."""
         if not plan.start:
             return plan, None
         file = find(plan.start)

@@ -17,12 +17,12 @@ from torch import Tensor
 from regcli.nets.update import StepNet
 from regcli.registration.equilibrium.force import march
 from regcli.train.steps.learners import Unrolled
-from regcli.train.steps.objective import StepTask
+from regcli.train.steps.objective import StepObjective
 from regcli.train.steps.pairs import TrainingPair
 
 
 @dataclass(frozen=True, eq=False)
-class Unrolling(StepTask):
+class Unrolling(StepObjective):
     """Registration by a number of steps.
 
     Attributes:
@@ -34,10 +34,10 @@ class Unrolling(StepTask):
     recipe: Unrolled
 
     def losses(self, net: StepNet, sample: TrainingPair, done: float) -> Iterator[Tensor]:
-        """See Task: one, of the steps on the finest level."""
+        """See Objective: one, of the steps on the finest level."""
         recipe = self.recipe
-        levels = self.scenes.views(sample, recipe.levels, net.multiple)
-        misfit = self.scenes.misfit(sample, levels[-1], recipe)
+        levels = self.pairs.views(sample, recipe.levels, net.multiple)
+        misfit = self.pairs.misfit(sample, levels[-1], recipe)
         losses, weights = [], []
         way = march(net, levels, recipe.steps, recipe.sigma, self.plan.autocast)
         for step, u in enumerate(way, 1):

@@ -57,9 +57,9 @@ class PairStyle:
     offset: Tensor
 
 
-def look(of: Anatomy, words: Vocabulary, drawing: Drawing, generator: Generator) -> PairStyle:
+def look(of: Anatomy, vocabulary: Vocabulary, drawing: Drawing, generator: Generator) -> PairStyle:
     """Draw a style at random."""
-    means = contrast(words, drawing, generator)
+    means = contrast(vocabulary, drawing, generator)
     kind = float(torch.rand((), generator=generator))
     return PairStyle(means, kind, of, somewhere(of, drawing, generator))
 
@@ -73,7 +73,7 @@ def somewhere(of: Anatomy, drawing: Drawing, generator: Generator) -> Tensor:
 
 def draw(
     of: Anatomy,
-    words: Vocabulary,
+    vocabulary: Vocabulary,
     drawing: Drawing,
     generator: Generator,
     shared: PairStyle | None = None,
@@ -82,7 +82,7 @@ def draw(
 
     Args:
         of: Whom to draw; with landmarks, which are carried by the affine, nothing may be elastic.
-        words: What the anatomy's indices mean.
+        vocabulary: What the anatomy's indices mean.
         drawing: What may be drawn.
         generator: Decides everything else.
         shared: With other images; None to draw it, too.
@@ -90,7 +90,7 @@ def draw(
     assert of.points is None or not any(drawing.elastic_mm)
     fine = _doubled(drawing.shape)
     knots = elastic(fine, drawing, generator)
-    mirror = drawing.mirror and words.mirrored
+    mirror = drawing.mirror and vocabulary.mirrored
     whose = shared.position if shared else of
     matrix = placement(whose, fine, drawing, generator, mirror=mirror)
     offset = shared.offset if shared else somewhere(of, drawing, generator)
@@ -98,18 +98,18 @@ def draw(
     if whose is not of:
         matrix = after(whose.onto(of), matrix)
     kind = shared.kind if shared else float(torch.rand((), generator=generator))
-    seen = looked_up(of.packed, kept(words, drawing.bare, kind), matrix, knots, fine)
+    seen = looked_up(of.packed, kept(vocabulary, drawing.bare, kind), matrix, knots, fine)
     coarse = every_other(seen)
-    view = field_of_view(torch.tensor(words.inside)[coarse.int()], drawing, generator)
-    types = torch.tensor(words.classes)[coarse.int()] * view
+    fov = field_of_view(torch.tensor(vocabulary.inside)[coarse.int()], drawing, generator)
+    types = torch.tensor(vocabulary.classes)[coarse.int()] * fov
     if of.image is None:
-        means = shared.means if shared else contrast(words, drawing, generator)
-        return Sample(paint(seen, view, means, drawing, generator), types)
+        means = shared.means if shared else contrast(vocabulary, drawing, generator)
+        return Sample(paint(seen, fov, means, drawing, generator), types)
     u = resize(knots, fine)
     image = sample(of.image, u, matrix=matrix, border=False)
     if kind < drawing.bare:
         image *= sample(of.brain, u, matrix=matrix, interpolation="nearest", border=False)
-    image = scan(image, view, drawing, generator)
+    image = scan(image, fov, drawing, generator)
     weight = points = None
     if of.weight is not None:
         weight = every_other(sample(of.weight, u, matrix=matrix, border=False)).contiguous()
@@ -164,11 +164,11 @@ def elastic(shape: tuple[int, int, int], drawing: Drawing, generator: Generator)
     return u
 
 
-def kept(words: Vocabulary, bare: float, kind: float) -> Tensor:
+def kept(vocabulary: Vocabulary, bare: float, kind: float) -> Tensor:
     """Skull stripping at random: the whole head, the brain with its fluid, or the brain.
 
     Args:
-        words: What the indices mean.
+        vocabulary: What the indices mean.
         bare: Share of bare brains; half of the others keep the fluid.
         kind: Between 0 and 1: decides.
 
@@ -180,7 +180,7 @@ def kept(words: Vocabulary, bare: float, kind: float) -> Tensor:
         index[:CODES] = 0
     elif kind < bare + 0.5 * (1 - bare):
         inside = torch.zeros(CODES, dtype=torch.bool)
-        inside[: len(words.codes)] = torch.tensor(words.inside)
+        inside[: len(vocabulary.codes)] = torch.tensor(vocabulary.inside)
         index[~inside.repeat(2)] = 0
     return index.to(torch.uint8)
 
@@ -197,15 +197,15 @@ def field_of_view(brain: Tensor, drawing: Drawing, generator: Generator) -> Tens
         generator: Decides everything.
     """
     inside = brain[0, 0]
-    view = torch.ones_like(inside)
+    fov = torch.ones_like(inside)
     chance, tilted, *depths = torch.rand(8, generator=generator).tolist()
     tilts = _TILT * (tilted < 0.5) * torch.randn(6, 3, generator=generator)
     if chance >= drawing.cut or not bool(inside.any()):
-        return view[None, None]
+        return fov[None, None]
     shown = inside.nonzero().to(torch.float32)
     low, high = shown.amin(dim=0), shown.amax(dim=0)
     i, j, k = (
-        torch.arange(float(n)) - (a + b) / 2 for n, a, b in zip(view.shape, low, high, strict=True)
+        torch.arange(float(n)) - (a + b) / 2 for n, a, b in zip(fov.shape, low, high, strict=True)
     )
     for face, (depth, tilt) in enumerate(zip(depths, tilts, strict=True)):
         axis, sign = face // 2, 1 - 2 * (face % 2)
@@ -214,8 +214,8 @@ def field_of_view(brain: Tensor, drawing: Drawing, generator: Generator) -> Tens
         kept = extent * (0.5 - drawing.deepest_cut * (1.25 * depth - 0.25))
         tilt[axis] = sign
         a, b, c = tilt.tolist()
-        view &= (a * i)[:, None, None] + (b * j)[:, None] + c * k <= kept
-    return view[None, None]
+        fov &= (a * i)[:, None, None] + (b * j)[:, None] + c * k <= kept
+    return fov[None, None]
 
 
 def _doubled(shape: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -33,13 +33,13 @@ _CONTRASTS = {
 
 
 def paint(
-    indices: Tensor, view: Tensor, means: Tensor, drawing: Drawing, generator: Generator
+    indices: Tensor, fov: Tensor, means: Tensor, drawing: Drawing, generator: Generator
 ) -> Tensor:
     """Intensities of a map of twice the drawn resolution, (1, 1, I, J, K), in [0, 1].
 
     Args:
         indices: (1, 1, 2I-1, 2J-1, 2K-1) uint8, places in the vocabulary's codes.
-        view: (1, 1, I, J, K) bool, where the scanner looks.
+        fov: (1, 1, I, J, K) bool, where the scanner looks.
         means: Intensity of every index, see `contrast`.
         drawing: What may be drawn.
         generator: Decides everything.
@@ -51,37 +51,37 @@ def paint(
     shown = every_other(indices) > 0
     # of what varies from voxel to voxel of the map, an average keeps the less the wider it is
     grain *= math.prod(float(t.square().sum()) for t in taps) ** 0.5
-    return _exposed(image, shown, grain, view, drawing, generator)
+    return _exposed(image, shown, grain, fov, drawing, generator)
 
 
-def scan(image: Tensor, view: Tensor, drawing: Drawing, generator: Generator) -> Tensor:
+def scan(image: Tensor, fov: Tensor, drawing: Drawing, generator: Generator) -> Tensor:
     """Another scanner's view of an image: resolution, bias, noise, gamma; (1, 1, I, J, K).
 
     Args:
         image: (1, 1, 2I-1, 2J-1, 2K-1).
-        view: (1, 1, I, J, K) bool, where the scanner looks; elsewhere the scan is 0.
+        fov: (1, 1, I, J, K) bool, where the scanner looks; elsewhere the scan is 0.
         drawing: What may be drawn.
         generator: Decides everything.
     """
     resolution = _resolution(drawing, generator)
     image = resolution.sliced(every_other(gaussian(image, resolution.sigma)).contiguous())
-    return _exposed(image, None, 0.0, view, drawing, generator)
+    return _exposed(image, None, 0.0, fov, drawing, generator)
 
 
-def contrast(words: Vocabulary, drawing: Drawing, generator: Generator) -> Tensor:
+def contrast(vocabulary: Vocabulary, drawing: Drawing, generator: Generator) -> Tensor:
     """A mean intensity for every code of the vocabulary, (codes,); both sides have the same."""
-    numbers = torch.rand(len(words.codes) + 2, generator=generator)
+    numbers = torch.rand(len(vocabulary.codes) + 2, generator=generator)
     means = 0.05 + 0.95 * numbers[2:]
     if numbers[0] > drawing.random_contrast:
         shares = list(accumulate(drawing.contrasts))
         place = bisect(shares[:-1], float(numbers[1]) * shares[-1])
         table = list(_CONTRASTS.values())[place]
         known = {code: mean for group, mean in table.items() for code in group}
-        jitter = torch.randn(len(words.codes), generator=generator)
-        for n in range(len(words.codes)):
-            if (code := words.tissue(n)) in known:
+        jitter = torch.randn(len(vocabulary.codes), generator=generator)
+        for n in range(len(vocabulary.codes)):
+            if (code := vocabulary.tissue(n)) in known:
                 means[n] = known[code] * (1 + drawing.jitter * float(jitter[n]))
-    means = means[list(words.tissues)]
+    means = means[list(vocabulary.tissues)]
     means[0] = 0
     return means
 
@@ -124,7 +124,7 @@ def _exposed(
     image: Tensor,
     shown: Tensor | None,
     grain: float,
-    view: Tensor,
+    fov: Tensor,
     drawing: Drawing,
     generator: Generator,
 ) -> Tensor:
@@ -134,7 +134,7 @@ def _exposed(
         image: (1, 1, I, J, K).
         shown: Where there is something, or None; around it half of the scans are 0.
         grain: Standard deviation of texture there.
-        view: Where the scanner looks; elsewhere the scan is 0.
+        fov: Where the scanner looks; elsewhere the scan is 0.
         drawing: What may be drawn.
         generator: Decides everything.
     """
@@ -148,7 +148,7 @@ def _exposed(
     image = (image * _bias(drawing, generator)).add_(noise)
     if air < 0.5 and shown is not None:  # as skull-stripping leaves it; whole heads need not be
         image *= shown
-    image.clamp_(min=0).mul_(view)
+    image.clamp_(min=0).mul_(fov)
     low, high = robust_range(every_other(image))
     gamma = math.exp(0.25 * float(torch.special.ndtri(torch.tensor(gamma).clamp(1e-6, 1 - 1e-6))))
     return ((image - low) / ((high - low) or 1.0)).clamp_(0, 1).pow_(gamma)

@@ -19,7 +19,7 @@ from regcli.registration.features.model import load
 from regcli.registration.levels import Watch
 from regcli.registration.pipeline import register
 from regcli.registry import FIXED_POINTS, LINEAR, TRANSFORMS
-from regcli.train.state import write_tensors
+from regcli.train.checkpoint import write_tensors
 
 GRID = Space((30, 32, 28), torch.diag(torch.tensor([4.0, 4.0, 4.0, 1.0])).double())
 SMALL = Space((24, 26, 22), GRID.affine)  # half of the voxels, for what is no matter of accuracy

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from regcli.errors import InputError, RecipeError
-from regcli.train.data.vocabulary import Words, vocabulary
+from regcli.train.data.vocabulary import DeclaredTypes, vocabulary_of
 
-WORDS = Words(
+WORDS = DeclaredTypes(
     types={"white": (2, 41), "front": (1003, 2003), "back": (1011,)},
     groups={"cortex": ((3, 42), ("front", "back"))},
     other=(85,),
@@ -12,7 +12,7 @@ WORDS = Words(
 
 
 def test_a_code_that_tells_types_apart_is_one_and_another_is_a_set_of_them():
-    words = vocabulary({2, 3, 41, 42, 85, 1003, 1011}, WORDS)
+    words = vocabulary_of({2, 3, 41, 42, 85, 1003, 1011}, WORDS)
     classes = dict(zip(words.codes, words.classes, strict=True))
     assert words.count == 4
     assert words.names == ("background", "white", "front", "back")
@@ -24,18 +24,18 @@ def test_a_code_that_tells_types_apart_is_one_and_another_is_a_set_of_them():
 
 
 def test_a_group_that_no_map_needs_is_no_set():
-    words = vocabulary({2, 41, 1003, 1011}, WORDS)
+    words = vocabulary_of({2, 41, 1003, 1011}, WORDS)
     assert (words.count, words.sets) == (4, ())
 
 
 def test_a_code_that_is_not_declared_is_named():
     with pytest.raises(InputError, match="code 77"):
-        vocabulary({2, 41, 77, 1003, 1011}, WORDS)
+        vocabulary_of({2, 41, 77, 1003, 1011}, WORDS)
 
 
 def test_a_type_that_nobody_outlines_is_named():
     with pytest.raises(InputError, match="'back'"):
-        vocabulary({2, 41, 3, 1003}, WORDS)
+        vocabulary_of({2, 41, 3, 1003}, WORDS)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_a_type_that_nobody_outlines_is_named():
 )
 def test_contradictions_are_refused(changes, named):
     with pytest.raises(RecipeError, match=named):
-        Words(**{"types": {"white": (2,), "grey": (3,)}} | changes)
+        DeclaredTypes(**{"types": {"white": (2,), "grey": (3,)}} | changes)
 
 
 def test_parcels_and_the_callosum_look_like_their_tissue():
-    words = vocabulary({2, 3, 41, 42, 251, 1003, 2030, 10, 49, 500})
+    words = vocabulary_of({2, 3, 41, 42, 251, 1003, 2030, 10, 49, 500})
     tissues = dict(zip(words.codes, words.tissues, strict=True))
     assert tissues[1003] == tissues[2030] == tissues[42] == tissues[3]
     assert tissues[251] == tissues[41] == tissues[2]
@@ -70,13 +70,13 @@ def test_parcels_and_the_callosum_look_like_their_tissue():
 
 
 def test_parcels_count_as_cortex_where_nothing_else_is_declared():
-    words = vocabulary({2, 3, 41, 42, 1003, 2030, 251})
+    words = vocabulary_of({2, 3, 41, 42, 1003, 2030, 251})
     assert words.types[1003] == words.types[2030] == words.types[3]
     assert words.types[251] == words.types[2]
 
 
 def test_regions_count_together_where_only_their_sum_is_known():
-    words = vocabulary({2, 3, 41, 42, 85, 1003, 1011}, WORDS)
+    words = vocabulary_of({2, 3, 41, 42, 85, 1003, 1011}, WORDS)
     fine = torch.tensor([0, 1, 1, 2, 2, 3, 3, 0])
     coarse = torch.tensor([0, 1, 1, 4, 4, 4, 4, 4])
     one, other = words.common(fine, coarse)

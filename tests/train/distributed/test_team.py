@@ -23,9 +23,9 @@ from regcli.train.distributed import team as distributed
 from regcli.train.distributed.rank import Rank, rank
 from regcli.train.distributed.team import ALONE, Team, joined
 from regcli.train.gradients import Learner
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
 from regcli.train.run import TrainJob, _batch
-from regcli.train.task import Task
 
 DEQ = ("--model", "deq:levels=1,steps=2,states=0,jacobian=0", "--shape", "9x9x9")
 OPTIONS = (*DEQ, "--steps", "4", "--lr", "0.01", "--batch", "3", "--validate-every", "1")
@@ -143,8 +143,8 @@ def test_what_is_wrong_is_told_once(folder, tmp_path, monkeypatch, fault, code):
     assert not (tmp_path / "run").exists()
 
 
-class Sums(Task[torch.Tensor, nn.Linear]):
-    """A task whose gradient is the sum of its samples' numbers."""
+class Sums(Objective[torch.Tensor, nn.Linear]):
+    """An objective whose gradient is the sum of its samples' numbers."""
 
     name = "sums"
     steps = 3
@@ -170,7 +170,7 @@ def learn_sums():
             learner.dismiss()
             team.told("more")
         else:
-            learner.help(lambda task, share: None)
+            learner.help(lambda objective, share: None)
 
 
 def gradient(learner):
@@ -211,12 +211,12 @@ class Told(Team):
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_shares_of_a_step_make_up_the_whole(count):
-    """In both tasks, from where they are gone on with, and wherever samples are drawn."""
+    """In both objectives, from where they are gone on with, and wherever samples are drawn."""
     plan = TrainPlan(batch=4)
 
     def added(number, count):
         team = Told(number, count)
-        Learner([Sums(), Sums()], nn.Linear(1, 1), plan, team).help(lambda task, share: None)
+        Learner([Sums(), Sums()], nn.Linear(1, 1), plan, team).help(lambda objective, share: None)
         return torch.tensor(team.added)
 
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from regcli.registration.equilibrium.force import march
 from regcli.registration.equilibrium.model import step_network
 from regcli.registry import LEARNERS, build
 from regcli.train.data.subjects import Subjects
-from regcli.train.data.vocabulary import vocabulary
+from regcli.train.data.vocabulary import vocabulary_of
 from regcli.train.losses import fold_loss, map_loss
 from regcli.train.plan import TrainPlan
 from regcli.train.steps.equilibrium import Equilibria
@@ -20,19 +20,19 @@ from regcli.train.steps.pairs import TrainingPairs
 from regcli.train.steps.unrolled import Unrolling
 from regcli.train.synth.images import generator_of
 
-WORDS = vocabulary(CODES)
+WORDS = vocabulary_of(CODES)
 PLAN = TrainPlan(model="deq", shape=(17, 17, 17), adjoint="phantom:steps=2,rate=1", steps=20)
 SMALL = Equilibrium(levels=1, steps=4, states=1, folds=0.0)
 
 
-def scenes(plan=PLAN, count=4):
+def pairs(plan=PLAN, count=4):
     people = [subject(WORDS, size=11.0 + n) for n in range(count)]
     return TrainingPairs(Subjects(WORDS, people[:2], people[2:], pairs=((0, 1),)), plan)
 
 
-def task(recipe=SMALL, plan=PLAN):
+def objective(recipe=SMALL, plan=PLAN):
     kind = Equilibria if isinstance(recipe, Equilibrium) else Unrolling
-    return kind(scenes(plan), plan, recipe)
+    return kind(pairs(plan), plan, recipe)
 
 
 def net(name="guided"):
@@ -54,7 +54,7 @@ def learn(todo, own, sample):
 @pytest.mark.parametrize("levels", [1, 2])
 def test_gradients_reach_every_weight(adjoint, levels):
     plan = replace(PLAN, adjoint=adjoint)
-    todo, own = task(replace(SMALL, levels=levels), plan), net("update")
+    todo, own = objective(replace(SMALL, levels=levels), plan), net("update")
     learn(todo, own, todo.draw(generator_of(0, 0), 0))
     for name, weight in own.named_parameters():
         assert weight.grad is not None, name
@@ -63,11 +63,11 @@ def test_gradients_reach_every_weight(adjoint, levels):
 
 
 def test_the_parts_are_those_of_the_states_and_of_the_slopes():
-    todo, own = task(replace(SMALL, states=3, steps=8)), net()
+    todo, own = objective(replace(SMALL, states=3, steps=8)), net()
     sample = todo.draw(generator_of(0, 0), 0)
     parts = [float(part.detach()) for part in todo.losses(own, sample, 0.0)]
     assert len(parts) == 6  # three states on the way, the last, slopes along two directions
-    (view,) = todo.scenes.views(sample, 1, own.multiple)
+    (view,) = todo.pairs.views(sample, 1, own.multiple)
     with torch.no_grad():
         states = list(march(own, [view], 10, todo.recipe.sigma))
         for part, place, weight in zip(parts, (4, 6, 8, 10), (0.5, 0.5, 0.5, 1.0), strict=False):
@@ -78,17 +78,17 @@ def test_the_parts_are_those_of_the_states_and_of_the_slopes():
 
 def test_no_slopes_and_no_states_leave_one_part():
     recipe = replace(SMALL, states=0, jacobian=0.0)
-    todo = task(recipe)
+    todo = objective(recipe)
     assert len(list(todo.losses(net(), todo.draw(generator_of(0, 0), 0), 0.0))) == 1
 
 
 def test_what_folds_costs_what_the_recipe_says():
-    scene = task().draw(generator_of(0, 0), 0)
-    (view,) = task().scenes.views(scene, 1, net().multiple)
+    pair = objective().draw(generator_of(0, 0), 0)
+    (view,) = objective().pairs.views(pair, 1, net().multiple)
     calm, folded = view.start, 3 * torch.randn(view.start.shape, generator=generator_of(0, 1))
     for u, price in ((calm, 0.0), (folded, 2 * float(fold_loss(folded)))):
         free, paid = (
-            float(task().scenes.misfit(scene, view, replace(SMALL, folds=folds))(u))
+            float(objective().pairs.misfit(pair, view, replace(SMALL, folds=folds))(u))
             for folds in (0.0, 2.0)
         )
         assert paid - free == pytest.approx(price, rel=1e-4)
@@ -96,13 +96,13 @@ def test_what_folds_costs_what_the_recipe_says():
 
 
 def test_the_same_generator_gives_the_same_loss():
-    todo = task()
+    todo = objective()
     values = [learn(todo, net(), todo.draw(generator_of(0, step), 0)) for step in (5, 5, 6)]
     assert values[0] == values[1] != values[2]
 
 
 def saved(recipe, sample=None):
-    todo, own = task(recipe), net("update")
+    todo, own = objective(recipe), net("update")
     sample = todo.draw(generator_of(0, 0), 0)
     with Saved(*own.parameters()) as counted:
         learn(todo, own, sample)
@@ -120,7 +120,7 @@ def test_memory_does_not_grow_with_the_steps_unless_they_are_unrolled():
 
 
 def test_a_few_steps_of_training_lower_the_loss():
-    todo, own = task(replace(SMALL, jacobian=0.01)), net()
+    todo, own = objective(replace(SMALL, jacobian=0.01)), net()
     sample = todo.draw(generator_of(0, 1), 0)
     optimizer = torch.optim.Adam(own.parameters(), lr=3e-3)
     before = learn(todo, own, sample)
@@ -131,7 +131,7 @@ def test_a_few_steps_of_training_lower_the_loss():
 
 
 def test_a_penalty_on_slopes_stops_a_map_from_expanding():
-    todo, own = task(replace(SMALL, steps=2, states=0, jacobian=5.0)), net("update")
+    todo, own = objective(replace(SMALL, steps=2, states=0, jacobian=5.0)), net("update")
     own.head.weight.data *= 2e4  # it says something, whatever
     sample = todo.draw(generator_of(0, 1), 0)
     optimizer = torch.optim.Adam(own.parameters(), lr=1e-3)
@@ -148,7 +148,7 @@ def test_a_penalty_on_slopes_stops_a_map_from_expanding():
 
 
 def test_a_penalty_on_slopes_leaves_steps_that_come_nearer_alone():
-    todo, own = task(replace(SMALL, steps=2, states=0, jacobian=5.0)), net()
+    todo, own = objective(replace(SMALL, steps=2, states=0, jacobian=5.0)), net()
     _, *slopes = todo.losses(own, todo.draw(generator_of(0, 1), 0), 0.0)
     assert [float(part.detach()) for part in slopes] == [0.0, 0.0]
 
@@ -157,7 +157,7 @@ def test_a_penalty_on_slopes_leaves_steps_that_come_nearer_alone():
 def test_baselines_learn_from_all_their_steps(name):
 
     recipe = build(LEARNERS, name)
-    todo, own = task(recipe), net(recipe.network)
+    todo, own = objective(recipe), net(recipe.network)
     sample = todo.draw(generator_of(0, 0), 0)
     assert len(list(todo.losses(own, sample, 0.0))) == 1
     learn(todo, own, sample)
@@ -170,10 +170,10 @@ def test_baselines_learn_from_all_their_steps(name):
 
 def test_later_steps_count_more_where_that_is_asked_for():
     recipe = Unrolled(network="riir", levels=1, steps=6, rising=10.0)
-    todo, own = task(recipe), net("riir").eval()
+    todo, own = objective(recipe), net("riir").eval()
     sample = todo.draw(generator_of(0, 0), 0)
     (loss,) = (float(part.detach()) for part in todo.losses(own, sample, 0.0))
-    (view,) = todo.scenes.views(sample, 1, own.multiple)
+    (view,) = todo.pairs.views(sample, 1, own.multiple)
     with torch.no_grad():
         values = [
             float(map_loss(view.fixed, view.moving, u, view.shown, 0.1))
@@ -185,17 +185,17 @@ def test_later_steps_count_more_where_that_is_asked_for():
 
 
 def test_validation_is_always_the_same_and_of_whole_anatomies():
-    one, other = scenes(), scenes()
+    one, other = pairs(), pairs()
     for a, b in zip(one.validation, other.validation, strict=True):
         assert torch.equal(a.fixed.image, b.fixed.image)
         assert a.fixed.image.shape[2] >= 17
 
 
 def test_without_labels_the_score_is_less_the_loss():
-    todo = task()
-    scene = todo.scenes.validation[0]
-    (view,) = todo.scenes.views(scene, 1, 16)
-    blank = vocabulary([])
-    alone = TrainingPairs(replace(todo.scenes.subjects, words=blank), PLAN)
-    found = alone.score(scene, view.start, view, 0.1)
+    todo = objective()
+    pair = todo.pairs.validation[0]
+    (view,) = todo.pairs.views(pair, 1, 16)
+    blank = vocabulary_of([])
+    alone = TrainingPairs(replace(todo.pairs.subjects, vocabulary=blank), PLAN)
+    found = alone.score(pair, view.start, view, 0.1)
     assert found == -float(map_loss(view.fixed, view.moving, view.start, view.shown, 0.1))

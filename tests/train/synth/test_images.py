@@ -4,7 +4,7 @@ import pytest
 import torch
 from heads import CODES, subject
 
-from regcli.train.data.vocabulary import vocabulary
+from regcli.train.data.vocabulary import vocabulary_of
 from regcli.train.synth.drawing import Drawing
 from regcli.train.synth.images import (
     draw,
@@ -14,7 +14,7 @@ from regcli.train.synth.images import (
     placement,
 )
 
-WORDS = vocabulary(CODES)
+WORDS = vocabulary_of(CODES)
 STILL = Drawing(
     shape=(17, 17, 17), turn_rad=0, scale=0, shift_mm=0, elastic_mm=(0, 0, 0), bare=0, noise=0
 )

@@ -7,12 +7,12 @@ import torch
 from heads import CODES, subject
 
 from regcli.ops.filter import gaussian
-from regcli.train.data.vocabulary import vocabulary
+from regcli.train.data.vocabulary import vocabulary_of
 from regcli.train.synth.drawing import Drawing
 from regcli.train.synth.images import generator_of
 from regcli.train.synth.scanner import contrast, paint, scan
 
-WORDS = vocabulary(CODES)
+WORDS = vocabulary_of(CODES)
 PLACES = {code: n for n, code in enumerate(WORDS.codes)}
 SHAPE = (21, 19, 17)
 FINE = tuple(2 * n - 1 for n in SHAPE)

@@ -31,7 +31,7 @@ class Averaged:
             self.values[name].lerp_(value, 1 - decay)
 
 
-def write_state(
+def write_checkpoint(
     path: Path, net: nn.Module, averaged: Averaged, optimizer: torch.optim.Optimizer, facts: dict
 ) -> None:
     """Everything, under a temporary name first, so that a kill leaves the state before."""
@@ -43,10 +43,10 @@ def write_state(
     write_tensors(path, tensors, facts)
 
 
-def read_state(
+def read_checkpoint(
     path: Path, net: nn.Module, averaged: Averaged, optimizer: torch.optim.Optimizer
 ) -> dict:
-    """Put back what `write_state` wrote; returns its facts."""
+    """Put back what `write_checkpoint` wrote; returns its facts."""
     tensors, facts = read_weights(path), read_facts(path)
     state = optimizer.state_dict()
     try:

@@ -1,4 +1,4 @@
-"""Study: what it means to train a kind of model, from options to tasks and the weights' header."""
+"""Training: a kind of training, from options to objectives and the header of the weights."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from regcli.errors import InputError
 from regcli.train.data.subjects import Subjects
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
-from regcli.train.task import Task
 
 
-class Study(ABC):
+class Training(ABC):
     """A kind of training."""
 
     @abstractmethod
@@ -23,7 +23,7 @@ class Study(ABC):
         """
 
     @abstractmethod
-    def suited(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
+    def completed(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
         """The plan with what depends on the data filled in.
 
         Raises:
@@ -31,8 +31,8 @@ class Study(ABC):
         """
 
     @abstractmethod
-    def tasks(self, plan: TrainPlan, subjects: Subjects) -> list[Task[Any, Any]]:
-        """The tasks, in the order in which they are learned."""
+    def objectives(self, plan: TrainPlan, subjects: Subjects) -> list[Objective[Any, Any]]:
+        """The objectives, in the order in which they are learned."""
 
     @abstractmethod
     def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:

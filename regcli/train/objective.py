@@ -1,4 +1,4 @@
-"""Task: something a network learns; what the training loop knows of it."""
+"""Objective: something a network learns; what the training loop knows of it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ S = TypeVar("S")
 N = TypeVar("N", bound=nn.Module)
 
 
-class Task(ABC, Generic[S, N]):
+class Objective(ABC, Generic[S, N]):
     """A loss to lower and a score to raise.
 
     Attributes:
