@@ -85,12 +85,21 @@ UPDATES: Table = {
     "gradirn": "regcli.nets.recurrent:GradientNet",
     "riir": "regcli.nets.recurrent:RecurrentNet",
 }
-LEARNERS: Table = {
-    "deq": "regcli.train.steps.learners:Equilibrium",
-    "unroll": "regcli.train.steps.learners:Unrolled",
-    "voxelmorph": "regcli.train.steps.learners:Unrolled:steps=1:levels=1:network=voxelmorph",
-    "gradirn": "regcli.train.steps.learners:Unrolled:levels=3:network=gradirn",
-    "riir": "regcli.train.steps.learners:Unrolled:steps=6:levels=1:network=riir:rising=10",
+_UNROLLED = "regcli.train.steps.unrolled:UnrolledTraining"
+STEP_TRAININGS: Table = {
+    "deq": "regcli.train.steps.equilibrium:EquilibriumTraining",
+    "unroll": _UNROLLED,
+    "voxelmorph": f"{_UNROLLED}:steps=1:levels=1:network=voxelmorph",
+    "gradirn": f"{_UNROLLED}:levels=3:network=gradirn",
+    "riir": f"{_UNROLLED}:steps=6:levels=1:network=riir:rising=10",
+}
+# See regcli.train.training.Training.
+TRAININGS: Table = {"dio": "regcli.train.features.training:FeatureTraining", **STEP_TRAININGS}
+# Fields of TrainPlan that a training ignores.
+_OF_FEATURES = ("network", "transform", "warm_steps", "warm_rate", "muted")
+IGNORED_BY_TRAINING = {
+    **dict.fromkeys(STEP_TRAININGS, (*_OF_FEATURES, "adjoint")),
+    "deq": _OF_FEATURES,
 }
 
 # What users may bring classes of their own for, and what those must be.

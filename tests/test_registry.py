@@ -122,9 +122,9 @@ def test_truth_values_are_words():
         registry.build(registry.TRANSFORMS, "svf:inverse=1")
 
 
-@pytest.mark.parametrize("name", registry.LEARNERS)
-def test_every_learner_has_a_network_and_takes_options(name):
-    recipe = registry.build(registry.LEARNERS, f"{name}:smoothness=2,labels=0")
+@pytest.mark.parametrize("name", registry.STEP_TRAININGS)
+def test_every_training_of_steps_has_a_network_and_takes_options(name):
+    recipe = registry.build(registry.STEP_TRAININGS, f"{name}:smoothness=2,labels=0")
     assert recipe.smoothness == 2
     assert recipe.labels == 0
     step_network(recipe.network)
@@ -132,7 +132,7 @@ def test_every_learner_has_a_network_and_takes_options(name):
 
 def test_the_papers_mode_can_be_spelt():
     spec = "deq:levels=1,steps=48,sigma=0,jacobian=0,network=update-full"
-    recipe = registry.build(registry.LEARNERS, spec)
+    recipe = registry.build(registry.STEP_TRAININGS, spec)
     assert (recipe.sigma, recipe.jacobian, recipe.steps) == (0, 0, 48)
 
 
@@ -146,7 +146,7 @@ def test_the_papers_mode_can_be_spelt():
 )
 def test_zero_is_a_number_where_it_means_something(spec, remedy):
     with pytest.raises(RecipeError) as error:
-        registry.build(registry.LEARNERS, spec)
+        registry.build(registry.STEP_TRAININGS, spec)
     assert remedy in error.value.remedy
 
 

@@ -16,7 +16,6 @@ from regcli.cli.common import (
     weights_name,
 )
 from regcli.errors import RecipeError
-from regcli.registry import LEARNERS, parse
 from regcli.train.distributed.rank import rank
 
 EXAMPLES = """Examples:
@@ -150,12 +149,12 @@ def train(
     if resume and finish is not None:
         raise RecipeError("--resume goes on with RUN, --finish ends a copy.", "Give one of them.")
     from regcli.train.recipe import TrainRecipe, read_train_recipe
+    from regcli.train.training import refuse_ignored, training_of
 
     read = TrainRecipe() if recipe is None else read_train_recipe(recipe)
     _refuse_covered(read.collections, {"--synth": synth, "--validation": validation})
     model = model or str(read.settings.get("model", "dio"))
-    if parse({"dio": "", **LEARNERS}, model)[0] == "dio" != model:
-        raise RecipeError(f"--model {model}: dio has no options.", "Write dio alone.")
+    training = training_of(model)
     of_dio: dict[str, Any] = {
         "network": network,
         "transform": transform,
@@ -163,7 +162,8 @@ def train(
         "warm_rate": None if warm_lr is None else _positive("warm-lr", warm_lr),
     }
     defaults: dict[str, Any] = {"batch": 0, "shape": (0, 0, 0), "precision": "auto"}
-    defaults |= _defaults(model, of_dio)
+    defaults |= training.defaults
+    refuse_ignored(model, {k: v for k, v in of_dio.items() if v is not None})
     _refuse_idle(warm_steps, {"--warm-lr": warm_lr}, "--warm-steps 0")
     _refuse_idle(steps, {"--lr": lr, "--adjoint": adjoint, "--transform": transform}, "--steps 0")
     flags: dict[str, Any] = of_dio | {
@@ -206,26 +206,6 @@ def train(
         best = train_files(job, show, verbosity.say)
     if first:
         print_paths([str(best)])
-
-
-def _defaults(model: str, of_dio: dict[str, Any]) -> dict[str, Any]:
-    """Defaults of settings that depend on the model.
-
-    Raises:
-        RecipeError: If the model takes none of the options for features, and some are given.
-    """
-    if model == "dio":
-        return {}
-    for name, value in of_dio.items():
-        if value is not None:
-            flag = "warm-lr" if name == "warm_rate" else name.replace("_", "-")
-            raise RecipeError(
-                f"--{flag} has no effect with --model {model}.",
-                "Leave it out; options of a model are written as deq:steps=12,network=update-full.",
-            )
-    of_deq = model.partition(":")[0] == "deq"
-    adjoint = "phantom:steps=2,rate=1" if of_deq else "unroll"
-    return {"steps": 3000, "rate": 3e-4, "adjoint": adjoint, "warm_steps": 0}
 
 
 def _refuse_covered(collections: tuple[Any, ...], flags: dict[str, Any]) -> None:

@@ -9,9 +9,7 @@ import torch
 
 from regcli.errors import RecipeError
 from regcli.nets.base import fitting
-from regcli.registration.equilibrium.model import step_network
-from regcli.registration.features.model import network
-from regcli.registry import LEARNERS, build
+from regcli.registry import TRAININGS, build
 from regcli.train.synth.drawing import Drawing
 
 MOST_VOXELS = 2_500_000  # of an image that is drawn: a network takes gigabytes for more
@@ -25,7 +23,7 @@ class TrainPlan:
     """Everything that decides the weights, but the data.
 
     Attributes:
-        model: "dio" for features, or a spec of registry.LEARNERS.
+        model: A spec of registry.TRAININGS.
         network: A spec of registry.NETWORKS.
         start: Weights to begin with: a name, a path, or empty for random ones.
         spacing_mm: Voxel size that the network is made for.
@@ -103,19 +101,12 @@ class TrainPlan:
         Returns:
             The plan as it is where they would have more than MOST_VOXELS.
         """
-        multiple = self.multiple
+        multiple = build(TRAININGS, self.model).multiple(self)
         i, j, k = (
             max(n, fitting(math.ceil(mm / self.spacing_mm), multiple))
             for n, mm in zip(self.shape, reach_mm, strict=True)
         )
         return replace(self, shape=(i, j, k)) if i * j * k <= MOST_VOXELS else self
-
-    @property
-    def multiple(self) -> int:
-        """The factor f for which axes of f n + 1 voxels suit the network."""
-        if self.model == "dio":
-            return network(self.network, 2).multiple
-        return step_network(build(LEARNERS, self.model).network).multiple
 
     @property
     def torch_device(self) -> torch.device:

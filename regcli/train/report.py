@@ -11,17 +11,9 @@ from typing import Any
 import torch
 
 import regcli
+from regcli.train.training import training_of
 
 _SMOOTH = 0.02  # of a task's steps: how many losses are averaged
-_SCORES = {
-    "equilibria": "mean Dice of the types after registering held-out pairs with as many steps as "
-    "in training (without labels, less the loss)",
-    "unrolled": "mean Dice of the types after registering held-out pairs (without labels, less "
-    "the loss)",
-    "types": "mean Dice of the types that it finds in images of the held-out subjects",
-    "pairs": "mean Dice of the types after registering held-out pairs (without labels, less the "
-    "loss)",
-}
 
 
 def environment() -> dict[str, str]:
@@ -44,39 +36,33 @@ def card(record: dict[str, Any], facts: dict[str, Any]) -> str:
         record: What train.json holds.
         facts: What the header of the weights says.
     """
-    plan, features = record["plan"], facts["model"] == "dio"
+    plan = record["plan"]
+    summary = training_of(plan["model"]).summary(plan)
     drawn = "images drawn from label maps" if record["synth"] else "images"
     if parts := record.get("collections"):
         kinds = (f"{p['folder']}, {'drawn' if p['synth'] else 'as they are'}" for p in parts)
         drawn = "; ".join(kinds)
     start = facts.get("start")
     begun = f"from {start} on, whose data and licence count too: " if start else ""
-    if features:
-        title = f"a {plan['network']} for registration (dio)"
-        steps = f"{plan['warm_steps']} steps on types, {plan['steps']} through registrations"
-        limits = "elsewhere --model auto falls back on the classical registration"
-    else:
-        title = f"a network of steps ({facts['model']})"
-        steps = f"{plan['model']}, {plan['steps']} steps"
-        limits = "both of a pair have the same contrast"
     lines = [
-        f"# Weights of {title}",
+        f"# Weights of {summary.title}",
         "",
         f"- **Data**: {len(record['training'])} training cases ({drawn}), "
         f"{len(record['validation'])} held out: {', '.join(record['validation'])}.",
         "- **Licence**: that of the data; say here what it allows.",
-        f"- **Recipe**: {begun}{steps} (adjoint {plan['adjoint']}); batch {plan['batch']}, "
-        f"{plan['spacing_mm']:g} mm, {'x'.join(map(str, plan['shape']))} voxels, "
-        f"{plan['precision']}; all of it in train.json and in the file's header. "
+        f"- **Recipe**: {begun}{summary.course} (adjoint {plan['adjoint']}); "
+        f"batch {plan['batch']}, {plan['spacing_mm']:g} mm, "
+        f"{'x'.join(map(str, plan['shape']))} voxels, {plan['precision']}; "
+        "all of it in train.json and in the file's header. "
         f"Begun by `{shlex.join(record['command'])}`.",
         f"- **Seed**: {plan['seed']}.",
         f"- **Hardware and time**: {_listed(record['environment'])}; "
         f"{facts['seconds'] / 60:.0f} minutes.",
-        f"- **Held-out result**: {_SCORES[facts['task']]}: {facts['best']:.4f}, after step "
+        f"- **Held-out result**: {summary.scores[facts['task']]}: {facts['best']:.4f}, after step "
         f"{facts['step']} of {facts['task']}.",
-        f"- **Limits**: made for images like the training data; {limits}.",
+        f"- **Limits**: made for images like the training data; {summary.limits}.",
         "",
-        (f"Channels: {facts['channels']}. " if features else "")
+        (f"Channels: {facts['channels']}. " if "channels" in facts else "")
         + f"Voxel size: {facts['spacing_mm']:g} mm.",
     ]
     return "\n".join(lines) + "\n"

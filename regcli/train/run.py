@@ -21,15 +21,13 @@ from regcli.train.checkpoint import read_facts, write_text
 from regcli.train.data.subjects import Subjects, read_data
 from regcli.train.distributed.rank import rank
 from regcli.train.distributed.team import Team, joined
-from regcli.train.features.training import FeatureTraining
 from regcli.train.gradients import Learner
 from regcli.train.loop import BEST, LAST, LOG, Callbacks, train
 from regcli.train.plan import MOST_VOXELS, TrainPlan, check_limits
 from regcli.train.recipe import TrainRecipe
 from regcli.train.record import RECORD, alone_in, continued, copy_state, ending, read_record
 from regcli.train.report import card, draw_losses, environment
-from regcli.train.steps.training import StepTraining
-from regcli.train.training import Training
+from regcli.train.training import refuse_ignored, training_of
 
 CARD, PICTURE = "card.md", "loss.png"
 _SEEDS = 1 << 63
@@ -115,8 +113,8 @@ def _help(job: TrainJob, team: Team, progress: Callable[[str, float], None]) -> 
             f"{job.data} holds other cases for process {team.rank.number} than for the first.",
             "Give all machines the same data.",
         )
-    training = _training(plan)
-    net = training.network(plan, subjects).to(plan.torch_device)
+    training = training_of(plan.model)
+    net = training.make_network(plan, subjects).to(plan.torch_device)
     Learner(training.objectives(plan, subjects), net, plan, team).help(progress)
 
 
@@ -135,7 +133,7 @@ def _train(
     plan = dataclasses.replace(job.plan, batch=_batch(job, begun, team.rank.count), **end)
     job = dataclasses.replace(job, plan=plan)
     cohort, subjects = _read(job, progress)
-    training = _training(job.plan)
+    training = training_of(job.plan.model)
     plan, weights = training.started(_completed(job, subjects), subjects)
     facts = training.facts(plan, subjects) | {"start": _origin(plan)}
     record = _record(job, plan, team) | _seen(cohort, subjects)
@@ -159,7 +157,7 @@ def _train(
         try:
             best = train(
                 objectives,
-                lambda: training.network(plan, subjects),
+                lambda: training.make_network(plan, subjects),
                 facts,
                 plan,
                 job.run,
@@ -198,7 +196,12 @@ def _check(job: TrainJob) -> None:
             "2 is normal for a brain.",
         )
     check_limits(plan)
-    _training(plan).check(plan)
+    training, usual = training_of(plan.model), TrainPlan()
+    usual = dataclasses.replace(usual, **training.defaults)
+    # a recipe for several models may hold others that one of them ignores
+    chosen = {name: getattr(plan, name) for name in ("adjoint", "muted")}
+    refuse_ignored(plan.model, {k: v for k, v in chosen.items() if v != getattr(usual, k)})
+    training.check(plan)
     if job.run.exists() and not job.run.is_dir():
         raise OutputError(f"{job.run} is not a folder.", "Name another one with -o.")
     for name in (RECORD, LAST, BEST, LOG, CARD, PICTURE):
@@ -224,10 +227,6 @@ def _check(job: TrainJob) -> None:
         )
 
 
-def _training(plan: TrainPlan) -> Training:
-    return FeatureTraining() if plan.model == "dio" else StepTraining()
-
-
 def _completed(job: TrainJob, subjects: Subjects) -> TrainPlan:
     """The plan with what depends on the machine and the data filled in."""
     device = choose_device(job.plan.device)
@@ -238,7 +237,7 @@ def _completed(job: TrainJob, subjects: Subjects) -> TrainPlan:
     if job.epochs:
         steps = math.ceil(job.epochs * len(subjects.training) / plan.batch)
         plan = dataclasses.replace(plan, steps=steps)
-    plan = _training(plan).completed(plan, subjects)
+    plan = training_of(plan.model).completed(plan, subjects)
     if not any(plan.shape):
         plan = plan.holding(subjects.usual_mm)
     if not 0 < math.prod(plan.shape) <= MOST_VOXELS:

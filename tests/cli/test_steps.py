@@ -80,7 +80,7 @@ def test_what_steps_can_not_be_trained_with_is_refused(run, folder, tmp_path):
     assert run(*train(folder, out, model="deq:network=riir")).fails(2, "riir", "equilibrium")
     assert run(*train(folder, out, model="deq:network=gradirn")).fails(2, "no equilibrium")
     assert run(*train(folder, out, model="unroll:network=gradirn,levels=2")).fails(2, "levels=3")
-    assert run(*train(folder, out, model="dio:levels=1")).fails(2, "dio has no options")
+    assert run(*train(folder, out, model="dio:levels=1")).fails(2, "'dio' has no option 'levels'")
     assert run(*train(folder, out, model="deq:levels=9")).fails(2, "9 levels")
     assert run(*train(folder, out, model="deq:steps=3,states=3")).fails(2, "states")
     assert run(*train(folder, out, model="deq:network=guided:x=1")).fails(2)

@@ -9,7 +9,7 @@ from regcli.errors import RecipeError, RegcliError, WeightsError
 from regcli.io import weights as files
 from regcli.nets.update import StepNet
 from regcli.registration.features.model import COARSEST_MM, FINEST_MM, damaged, fill
-from regcli.registry import LEARNERS, UPDATES, parse, resolve
+from regcli.registry import STEP_TRAININGS, UPDATES, parse, resolve
 
 MOST_LEVELS, MOST_STEPS = 6, 1000
 
@@ -57,7 +57,7 @@ def are_steps(spec: str) -> bool:
     Raises:
         WeightsError: If the file is missing or damaged.
     """
-    return str(files.facts(files.find(spec).path).get("model")) in LEARNERS
+    return str(files.facts(files.find(spec).path).get("model")) in STEP_TRAININGS
 
 
 # Of a batch each worker makes its network once; a file that has changed has another hash.
@@ -79,7 +79,7 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
         WeightsError: If they are another kind of weights, or do not fit each other.
     """
     kind = str(facts.get("model"))
-    if kind not in LEARNERS:
+    if kind not in STEP_TRAININGS:
         raise WeightsError(
             f"'{name}' holds weights of model '{kind}', not of deq or another network of steps.",
             "Use --model dio with them." if kind == "dio" else "Give weights of deq.",

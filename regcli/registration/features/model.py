@@ -13,7 +13,7 @@ from regcli.errors import RecipeError, RegcliError, WeightsError
 from regcli.io import weights as files
 from regcli.nets.base import FeatureNet
 from regcli.registration.features.trust import Volumes
-from regcli.registry import LEARNERS, NETWORKS, parse, resolve
+from regcli.registry import NETWORKS, STEP_TRAININGS, parse, resolve
 
 _KIND = "dio"
 FINEST_MM, COARSEST_MM = 0.1, 20.0
@@ -81,7 +81,9 @@ def assemble(name: str, sha256: str, facts: dict[str, Any], values: dict[str, An
     if (kind := facts.get("model")) != _KIND:
         raise WeightsError(
             f"'{name}' holds weights of model '{kind}', not {_KIND}.",
-            "Use --model deq with them." if str(kind) in LEARNERS else f"Give weights of {_KIND}.",
+            "Use --model deq with them."
+            if str(kind) in STEP_TRAININGS
+            else f"Give weights of {_KIND}.",
         )
     try:
         spacing_mm = float(facts["spacing_mm"])

@@ -1,7 +1,8 @@
 """FeatureTraining: a feature network (dio) learns from label maps and through registrations."""
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -16,14 +17,17 @@ from regcli.train.features.pairs import Pairs
 from regcli.train.features.types import Types
 from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
-from regcli.train.training import Training, check_pairs
+from regcli.train.training import DICE_OF_PAIRS, Summary, Training, check_pairs
 
 _DENSE = ("diffeo", "freeform")
 _CHANNELS = 16  # of features that no labels name
 
 
+@dataclass(frozen=True)
 class FeatureTraining(Training):
     """See the module."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     def check(self, plan: TrainPlan) -> None:
         """See Training."""
@@ -40,7 +44,7 @@ class FeatureTraining(Training):
                 f"--transform {plan.transform}: features are trained with dense maps.",
                 f"Use {' or '.join(_DENSE)}; registrations may use any other.",
             )
-        multiple = plan.multiple
+        multiple = self.multiple(plan)
         for shape in (plan.shape, *(changes.get("shape", ()) for _, changes in plan.stages)):
             fits = tuple(max(fitting(n, multiple), multiple + 1) for n in shape)
             if any(shape) and fits != shape:
@@ -48,6 +52,10 @@ class FeatureTraining(Training):
                     f"--shape {'x'.join(map(str, shape))} does not suit the network.",
                     f"Use {'x'.join(map(str, fits))}: multiples of {multiple} and one more.",
                 )
+
+    def multiple(self, plan: TrainPlan) -> int:
+        """See Training."""
+        return network(plan.network, 2).multiple
 
     def completed(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
         """See Training."""
@@ -71,7 +79,7 @@ class FeatureTraining(Training):
                 "Name some with --validation, or in the collections of a recipe.",
             )
         if plan.steps:
-            check_pairs(plan, subjects)
+            check_pairs(subjects, ", or give --steps 0")
         return plan
 
     def objectives(self, plan: TrainPlan, subjects: Subjects) -> list[Objective[Any, Any]]:
@@ -83,7 +91,7 @@ class FeatureTraining(Training):
             objectives.append(Pairs(subjects, plan))
         return objectives
 
-    def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
+    def make_network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
         """See Training."""
         return network(plan.network, _channels(subjects))
 
@@ -119,6 +127,19 @@ class FeatureTraining(Training):
         start = assemble(file.name, file.sha256, begun, tensors(file.path))
         plan = replace(plan, gains=start.gains, smoothness=start.smoothness)
         return plan, start.net.state_dict()
+
+    def summary(self, plan: Mapping[str, Any]) -> Summary:
+        """See Training."""
+        return Summary(
+            f"a {plan['network']} for registration (dio)",
+            f"{plan['warm_steps']} steps on types, {plan['steps']} through registrations",
+            "elsewhere --model auto falls back on the classical registration",
+            {
+                Types.name: "mean Dice of the types that it finds in images of the held-out "
+                "subjects",
+                Pairs.name: DICE_OF_PAIRS,
+            },
+        )
 
 
 def _channels(subjects: Subjects) -> int:

@@ -3,20 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from regcli.evaluate.metrics import dice
 from regcli.image import Space
+from regcli.nets.update import StepNet
 from regcli.ops.sample import sample
-from regcli.registration.equilibrium.force import View, spacings, views
+from regcli.registration.equilibrium.force import View, march, spacings, views
 from regcli.registration.pyramid import Prepared
 from regcli.train.data.anatomy import Anatomy
 from regcli.train.data.subjects import Subjects
 from regcli.train.losses import fold_loss, map_loss, overlap_loss
+from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
-from regcli.train.steps.learners import Steps
+from regcli.train.steps.training import StepTraining
 from regcli.train.synth.images import PairStyle, Sample, draw, generator_of, look
 from regcli.transforms.grids import resample_field
 
@@ -73,27 +76,6 @@ class TrainingPairs:
         steps = spacings(self.plan.spacing_mm, levels)
         return views(fixed, moving, still, spacings_mm=steps, multiple=multiple)
 
-    def misfit(self, pair: TrainingPair, view: View, recipe: Steps) -> Callable[[Tensor], Tensor]:
-        """The loss on a view's grid, as a function of the displacement: ().
-
-        Args:
-            pair: The pair.
-            view: On a level.
-            recipe: Says what counts how much; of the types, some are drawn for the pair.
-        """
-        known = recipe.labels > 0 and self.subjects.vocabulary.count > 1
-        types = self._some_types(pair, view) if known else None
-        if types is not None and not any(bool(t.any()) for t in types):
-            types = None
-
-        def judged(u: Tensor) -> Tensor:
-            loss = map_loss(view.fixed, view.moving, u, view.shown, recipe.smoothness)
-            if recipe.folds:
-                loss = loss + recipe.folds * fold_loss(u)
-            return loss if types is None else loss + recipe.labels * overlap_loss(*types, u)
-
-        return judged
-
     def score(self, pair: TrainingPair, u: Tensor, view: View, smoothness: float) -> float:
         """Score of a displacement on a view's grid: mean Dice of the types, or minus the loss."""
         if self.subjects.vocabulary.count == 1:
@@ -105,7 +87,7 @@ class TrainingPairs:
         overlap = dice(truth[0, 0], moved[0, 0])
         return sum(overlap.values()) / max(len(overlap), 1)
 
-    def _some_types(self, pair: TrainingPair, view: View) -> tuple[Tensor, Tensor]:
+    def some_types(self, pair: TrainingPair, view: View) -> tuple[Tensor, Tensor]:
         """(1, 1, I, J, K) int64 each, on the view's grid; all other types count as background."""
         there = torch.cat([pair.fixed.types.unique(), pair.moving.types.unique()]).unique()
         there, generator = there[there > 0], torch.Generator().manual_seed(pair.seed)
@@ -152,3 +134,61 @@ class TrainingPairs:
         device = self.plan.torch_device
         weight = None if sample.weight is None else sample.weight.to(device)
         return Prepared(Space((i, j, k), mm), sample.image.to(device), weight)
+
+
+def training_pairs(subjects: Subjects, plan: TrainPlan) -> TrainingPairs:
+    """Pairs of subjects without their landmarks, which elastic draws cannot carry."""
+    training, validation = (
+        [replace(one, points=None) for one in people]
+        for people in (subjects.training, subjects.validation)
+    )
+    return TrainingPairs(replace(subjects, training=training, validation=validation), plan)
+
+
+@dataclass(frozen=True, eq=False)
+class StepObjective(Objective[TrainingPair, StepNet]):
+    """Registration by steps.
+
+    Attributes:
+        pairs: What to learn from.
+        plan: What to do.
+        options: The steps and their training.
+    """
+
+    pairs: TrainingPairs
+    plan: TrainPlan
+    options: StepTraining
+
+    def draw(self, generator: Generator, step: int) -> TrainingPair:
+        """See Objective."""
+        return self.pairs.draw(generator)
+
+    def validate(self, net: StepNet) -> tuple[float, dict[str, Any]]:
+        """See Objective: after as many plain steps as in training, on every level."""
+        scores, options = [], self.options
+        for pair in self.pairs.validation:
+            levels = self.pairs.views(pair, options.levels, net.multiple)
+            *_, u = march(net, levels, options.steps, options.sigma, self.plan.autocast)
+            scores.append(self.pairs.score(pair, u, levels[-1], options.smoothness))
+        return sum(scores) / len(scores), {}
+
+    def misfit(self, pair: TrainingPair, view: View) -> Callable[[Tensor], Tensor]:
+        """The loss on a view's grid, as a function of the displacement: ().
+
+        Args:
+            pair: To register.
+            view: The pair on a level; of its types, some are chosen by the pair's seed.
+        """
+        options, types = self.options, None
+        if options.labels > 0 and self.pairs.subjects.vocabulary.count > 1:
+            types = self.pairs.some_types(pair, view)
+        if types is not None and not any(bool(t.any()) for t in types):
+            types = None
+
+        def loss(u: Tensor) -> Tensor:
+            total = map_loss(view.fixed, view.moving, u, view.shown, options.smoothness)
+            if options.folds:
+                total = total + options.folds * fold_loss(u)
+            return total if types is None else total + options.labels * overlap_loss(*types, u)
+
+        return loss

@@ -1,6 +1,8 @@
-"""StepTraining: the training of a network of steps: DEQReg's, and the unrolled ones beside it."""
+"""StepTraining: the common part of trainings of step networks."""
 
-from dataclasses import replace
+from abc import abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,110 +10,85 @@ from torch import Tensor, nn
 from regcli.errors import InputError, RecipeError
 from regcli.io.weights import facts as header
 from regcli.io.weights import find, tensors
-from regcli.nets.recurrent import GradientNet
+from regcli.nets.update import StepNet
 from regcli.registration.equilibrium.model import (
     MOST_LEVELS,
     MOST_STEPS,
     assemble,
     step_network,
 )
-from regcli.registry import LEARNERS, STEP_ADJOINTS, build
-from regcli.solve.step_adjoint import ImplicitStep
 from regcli.train.data.subjects import Subjects
-from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
-from regcli.train.steps.equilibrium import Equilibria
-from regcli.train.steps.learners import Equilibrium, Steps, Unrolled
-from regcli.train.steps.pairs import TrainingPairs
-from regcli.train.steps.unrolled import Unrolling
-from regcli.train.training import Training, check_pairs
+from regcli.train.training import Summary, Training, check_pairs
+
+STEP_DEFAULTS = MappingProxyType({"steps": 3000, "rate": 3e-4, "warm_steps": 0})
+OR_ZERO = {"zero": True}  # metadata of options that may be 0
 
 
 class StepTraining(Training):
-    """See the module."""
+    """See the module.
 
-    def check(self, plan: TrainPlan) -> None:
-        """See Training."""
-        if plan.muted:
+    Attributes:
+        network: A spec of registry.UPDATES.
+        levels: Number of grids on which the network takes steps.
+        steps: On each level in training.
+        sigma: Of smoothing by each step, voxels.
+        labels: Weight of the overlap of structures in the loss.
+        smoothness: Weight of the squared length of the displacement's differences.
+        folds: Weight of how far determinants fall below .2; of its mean over voxels.
+    """
+
+    network: str
+    levels: int
+    steps: int
+    sigma: float
+    labels: float
+    smoothness: float
+    folds: float
+
+    @property
+    @abstractmethod
+    def scores(self) -> Mapping[str, str]:
+        """Meaning of the score of each objective, by its name."""
+
+    def usable_network(self, plan: TrainPlan) -> StepNet:
+        """The network, if registrations can take as many steps.
+
+        Raises:
+            RecipeError: If they cannot.
+        """
+        if self.levels > MOST_LEVELS or self.steps > MOST_STEPS:
             raise RecipeError(
-                f"muted has no effect with {plan.model}: steps hear no types.", "Leave it out."
-            )
-        recipe: Steps = build(LEARNERS, plan.model)
-        net, name = step_network(recipe.network), plan.model.partition(":")[0]
-        if recipe.levels > MOST_LEVELS or recipe.steps > MOST_STEPS:
-            raise RecipeError(
-                f"{plan.model}: {recipe.levels} levels of {recipe.steps} steps.",
+                f"{plan.model}: {self.levels} levels of {self.steps} steps.",
                 f"At most {MOST_LEVELS} of {MOST_STEPS} can be registered with.",
             )
-        if isinstance(recipe, Equilibrium) and net.sense in ("slopes", "derived"):
-            raise RecipeError(
-                f"{plan.model}: {recipe.network} has no equilibrium: its steps depend on more than "
-                "the displacement.",
-                "Use guided, update or update-full.",
-            )
-        if isinstance(net, GradientNet) and recipe.levels != len(net.rates):
-            raise RecipeError(
-                f"{plan.model}: {recipe.network} has weights for {len(net.rates)} levels, not for "
-                f"{recipe.levels}.",
-                f"Write levels={len(net.rates)}.",
-            )
-        if isinstance(recipe, Unrolled):
-            if plan.adjoint != "unroll":
-                raise RecipeError(
-                    f"--adjoint {plan.adjoint} has no effect with --model {name}.", "Leave it out."
-                )
-            return
-        if recipe.states >= recipe.steps:
-            raise RecipeError(
-                f"{plan.model}: {recipe.states} states before the last of {recipe.steps} steps.",
-                "Give fewer states, or more steps.",
-            )
-        if plan.adjoint.partition(":")[0] not in STEP_ADJOINTS:
-            raise RecipeError(
-                f"--adjoint {plan.adjoint} is not for --model deq.",
-                "Use phantom:steps=K,rate=X, jfb or ift:iterations=N.",
-            )
-        adjoint = build(STEP_ADJOINTS, plan.adjoint)
-        if isinstance(adjoint, ImplicitStep) and net.sense != "none":
-            raise RecipeError(
-                f"--adjoint ift: no gradients pass through what {recipe.network} senses.",
-                "Use phantom, or deq:network=update.",
-            )
+        return step_network(self.network)
+
+    def multiple(self, plan: TrainPlan) -> int:
+        """See Training."""
+        return step_network(self.network).multiple
 
     def completed(self, plan: TrainPlan, subjects: Subjects) -> TrainPlan:
         """See Training."""
         if plan.steps == 0:
             raise InputError("With --steps 0 nothing is learned.", "Give --steps.")
-        check_pairs(plan, subjects)
+        check_pairs(subjects)
         return plan
 
-    def objectives(self, plan: TrainPlan, subjects: Subjects) -> list[Objective[Any, Any]]:
+    def make_network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
         """See Training."""
-        recipe: Steps = build(LEARNERS, plan.model)
-        training, validation = (  # elastic draws cannot carry landmarks
-            [replace(one, points=None) for one in people]
-            for people in (subjects.training, subjects.validation)
-        )
-        pairs = TrainingPairs(replace(subjects, training=training, validation=validation), plan)
-        if isinstance(recipe, Equilibrium):
-            return [Equilibria(pairs, plan, recipe)]
-        return [Unrolling(pairs, plan, recipe)]
-
-    def network(self, plan: TrainPlan, subjects: Subjects) -> nn.Module:
-        """See Training."""
-        return step_network(build(LEARNERS, plan.model).network)
+        return step_network(self.network)
 
     def facts(self, plan: TrainPlan, subjects: Subjects) -> dict[str, Any]:
         """See Training; `registration.equilibrium.model.assemble` reads them."""
-        recipe: Steps = build(LEARNERS, plan.model)
         return {
             "model": plan.model.partition(":")[0],
-            "network": recipe.network,
+            "network": self.network,
             "spacing_mm": plan.spacing_mm,
-            "levels": recipe.levels,
-            "steps": recipe.steps,
-            "sigma": recipe.sigma,
-            "recipe": vars(recipe),
+            "levels": self.levels,
+            "steps": self.steps,
+            "sigma": self.sigma,
+            "recipe": vars(self),
         }
 
     def started(
@@ -122,10 +99,19 @@ class StepTraining(Training):
             return plan, None
         file = find(plan.start)
         start = assemble(file.name, file.sha256, header(file.path), tensors(file.path))
-        wanted, begun = build(LEARNERS, plan.model).network, header(file.path)["network"]
-        if wanted != begun:
+        begun = header(file.path)["network"]
+        if self.network != begun:
             raise InputError(
-                f"--start {plan.start} holds a network {begun}, not {wanted}.",
+                f"--start {plan.start} holds a network {begun}, not {self.network}.",
                 "Leave --start out, or train the model that it is of.",
             )
         return plan, start.net.state_dict()
+
+    def summary(self, plan: Mapping[str, Any]) -> Summary:
+        """See Training."""
+        return Summary(
+            f"a network of steps ({plan['model'].partition(':')[0]})",
+            f"{plan['model']}, {plan['steps']} steps",
+            "both of a pair have the same contrast",
+            self.scores,
+        )

@@ -9,20 +9,19 @@ from saved import Saved
 
 from regcli.registration.equilibrium.force import march
 from regcli.registration.equilibrium.model import step_network
-from regcli.registry import LEARNERS, build
+from regcli.registry import STEP_TRAININGS, build
 from regcli.train.data.subjects import Subjects
 from regcli.train.data.vocabulary import vocabulary_of
 from regcli.train.losses import fold_loss, map_loss
 from regcli.train.plan import TrainPlan
-from regcli.train.steps.equilibrium import Equilibria
-from regcli.train.steps.learners import Equilibrium, Unrolled
+from regcli.train.steps.equilibrium import Equilibria, EquilibriumTraining
 from regcli.train.steps.pairs import TrainingPairs
-from regcli.train.steps.unrolled import Unrolling
+from regcli.train.steps.unrolled import UnrolledTraining, Unrolling
 from regcli.train.synth.images import generator_of
 
 WORDS = vocabulary_of(CODES)
 PLAN = TrainPlan(model="deq", shape=(17, 17, 17), adjoint="phantom:steps=2,rate=1", steps=20)
-SMALL = Equilibrium(levels=1, steps=4, states=1, folds=0.0)
+SMALL = EquilibriumTraining(levels=1, steps=4, states=1, folds=0.0)
 
 
 def pairs(plan=PLAN, count=4):
@@ -31,7 +30,7 @@ def pairs(plan=PLAN, count=4):
 
 
 def objective(recipe=SMALL, plan=PLAN):
-    kind = Equilibria if isinstance(recipe, Equilibrium) else Unrolling
+    kind = Equilibria if isinstance(recipe, EquilibriumTraining) else Unrolling
     return kind(pairs(plan), plan, recipe)
 
 
@@ -69,7 +68,7 @@ def test_the_parts_are_those_of_the_states_and_of_the_slopes():
     assert len(parts) == 6  # three states on the way, the last, slopes along two directions
     (view,) = todo.pairs.views(sample, 1, own.multiple)
     with torch.no_grad():
-        states = list(march(own, [view], 10, todo.recipe.sigma))
+        states = list(march(own, [view], 10, todo.options.sigma))
         for part, place, weight in zip(parts, (4, 6, 8, 10), (0.5, 0.5, 0.5, 1.0), strict=False):
             u = states[place - 1]  # two phantom steps later
             wanted = weight * map_loss(view.fixed, view.moving, u, view.shown, 0.1)
@@ -88,7 +87,7 @@ def test_what_folds_costs_what_the_recipe_says():
     calm, folded = view.start, 3 * torch.randn(view.start.shape, generator=generator_of(0, 1))
     for u, price in ((calm, 0.0), (folded, 2 * float(fold_loss(folded)))):
         free, paid = (
-            float(objective().pairs.misfit(pair, view, replace(SMALL, folds=folds))(u))
+            float(objective(replace(SMALL, folds=folds)).misfit(pair, view)(u))
             for folds in (0.0, 2.0)
         )
         assert paid - free == pytest.approx(price, rel=1e-4)
@@ -113,7 +112,7 @@ def saved(recipe, sample=None):
 def test_memory_does_not_grow_with_the_steps_unless_they_are_unrolled():
     constant = [saved(replace(SMALL, steps=steps, states=3)) for steps in (4, 8, 16)]
     assert len(set(constant)) == 1
-    few, more = (saved(Unrolled(levels=1, steps=steps)) for steps in (4, 8))
+    few, more = (saved(UnrolledTraining(levels=1, steps=steps)) for steps in (4, 8))
     step = (more - few) / 4
     assert step > 0.3 * constant[0] / 2  # two phantom steps are kept
     assert few > 1.5 * constant[0]
@@ -156,7 +155,7 @@ def test_a_penalty_on_slopes_leaves_steps_that_come_nearer_alone():
 @pytest.mark.parametrize("name", ["unroll", "voxelmorph", "gradirn", "riir"])
 def test_baselines_learn_from_all_their_steps(name):
 
-    recipe = build(LEARNERS, name)
+    recipe = build(STEP_TRAININGS, name)
     todo, own = objective(recipe), net(recipe.network)
     sample = todo.draw(generator_of(0, 0), 0)
     assert len(list(todo.losses(own, sample, 0.0))) == 1
@@ -169,7 +168,7 @@ def test_baselines_learn_from_all_their_steps(name):
 
 
 def test_later_steps_count_more_where_that_is_asked_for():
-    recipe = Unrolled(network="riir", levels=1, steps=6, rising=10.0)
+    recipe = UnrolledTraining(network="riir", levels=1, steps=6, rising=10.0)
     todo, own = objective(recipe), net("riir").eval()
     sample = todo.draw(generator_of(0, 0), 0)
     (loss,) = (float(part.detach()) for part in todo.losses(own, sample, 0.0))
