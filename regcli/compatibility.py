@@ -61,7 +61,7 @@ def rules(model: str, transform: str, *, symmetric: bool) -> Iterator[Rule]:
     family = transform.partition(":")[0]
     other = "a deformable one, such as diffeo" if family in LINEAR else "another, such as diffeo"
     yield Rule(BY_FAMILY[family], f"--transform {transform}", f"Leave it out, or choose {other}.")
-    for option in BY_METHOD[model]:
+    for option in BY_METHOD.get(model, ()):
         others = (m for m, ignored in BY_METHOD.items() if option not in ignored and m != "auto")
         yield Rule(
             (option,), f"--model {model}", f"Leave it out, or choose --model {next(others)}."
