@@ -10,6 +10,10 @@ from regcli.image import Box, Space
 from regcli.ops.match import Quadratic
 from regcli.ops.penalty import Penalty
 
+# Sigma of the smoothing of a network's steps, voxels: by half of that, the equilibrium of a
+# phantom has a spectral radius of 1.1 instead of 1.0.
+LEAST_SMOOTHING = 1.0
+
 
 class Transform(ABC):
     """The operations of a solver on a map, whatever its parameters are.

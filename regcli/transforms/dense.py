@@ -11,7 +11,7 @@ from regcli.ops.field import capped, compose, extend_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic, additive
 from regcli.ops.penalty import Penalty, newton_step
-from regcli.transforms.base import Deformable
+from regcli.transforms.base import LEAST_SMOOTHING, Deformable
 from regcli.transforms.grids import onto_grid
 from regcli.transforms.unfold import Stepped, stepped, unfolded
 
@@ -54,7 +54,7 @@ class Compositional(Deformable):
 
     def tangent(self, d: Tensor, space: Space) -> Tensor:
         """See Deformable."""
-        return gaussian(d, self.sigma)
+        return gaussian(d, max(self.sigma, LEAST_SMOOTHING))
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""

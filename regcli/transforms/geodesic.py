@@ -14,12 +14,11 @@ from regcli.ops.match import Quadratic
 from regcli.ops.momentum import coadjoint
 from regcli.ops.penalty import Penalty, newton_step
 from regcli.ops.sample import sample
-from regcli.transforms.base import Deformable
+from regcli.transforms.base import LEAST_SMOOTHING, Deformable
 from regcli.transforms.grids import onto_grid
 from regcli.transforms.unfold import unfolded
 
 _RESOLVED = 1.25  # voxels: a narrower kernel lets momentum of single voxels fold the path
-_STEP = 1.0  # sigma of the smoothing of steps from outside, voxels
 Triple = tuple[float, float, float]
 
 
@@ -116,7 +115,7 @@ class Geodesic(Deformable):
 
     def tangent(self, d: Tensor, space: Space) -> Tensor:
         """See Deformable: detail that K hides would never come to an end."""
-        return gaussian(d, _STEP)
+        return gaussian(d, LEAST_SMOOTHING)
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""

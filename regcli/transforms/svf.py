@@ -12,7 +12,7 @@ from regcli.ops.field import capped, exponentiate, extend_field
 from regcli.ops.filter import gaussian
 from regcli.ops.match import Quadratic
 from regcli.ops.penalty import Penalty, newton_step
-from regcli.transforms.base import Deformable
+from regcli.transforms.base import LEAST_SMOOTHING, Deformable
 from regcli.transforms.grids import onto_grid
 from regcli.transforms.unfold import Stepped, stepped, unfolded
 
@@ -76,7 +76,7 @@ class Stationary(Deformable):
 
     def tangent(self, d: Tensor, space: Space) -> Tensor:
         """See Deformable."""
-        return gaussian(d, self.sigma)
+        return gaussian(d, max(self.sigma, LEAST_SMOOTHING))
 
     def retract(self, y: Tensor, delta: Tensor, space: Space) -> Tensor:
         """See Transform."""

@@ -158,6 +158,8 @@ class EquilibriumRegistration:
         noise = torch.randn(y.shape, generator=generator).to(y)
         smooth = gaussian(noise, 4.0)
         other = smooth * (_OTHER_START / rms(smooth))
+        # freed of folds: steps are held back where a map folds
+        other = self.transform.resize(other, view.space, view.space)
         going = watch.steps("diagnose", 0.0, 1.0)
         end = self.equilibrium(view, affine, other, going).y
         shown = view.fixed > FOREGROUND
