@@ -185,7 +185,10 @@ class EquilibriumRegistration:
 
         def g(y: Tensor) -> Tensor:
             u = transform.displacement(y, space)
-            return transform.retract(y, transform.tangent(onward(u) - u, space), space)
+            step = transform.tangent(onward(u) - u, space)
+            # a step that is no use must not fade to none, as folding ones do: it is no equilibrium
+            lost = ~(step.abs().amax() <= _FAR * max(space.shape))
+            return torch.where(lost, math.nan, transform.retract(y, step, space))
 
         return g
 
