@@ -1,4 +1,4 @@
-"""Compatibility: the options that a method, a transform or a symmetric registration ignores.
+"""Compatibility: options that a method, a transform, symmetry, weights or a training ignores.
 
 An option without effect is refused. Options are named as fields of RegisterRecipe, an option of the
 transform as "transform:cap"; `BESIDE` are given beside a recipe.
@@ -7,7 +7,7 @@ transform as "transform:cap"; `BESIDE` are given beside a recipe.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from regcli.registry import LINEAR, TRANSFORMS
+from regcli.registry import LINEAR, STEP_TRAININGS, TRANSFORMS
 
 BESIDE = {"smoothness_map": "--smoothness-map", "initial_warp": "A warp as --init"}
 
@@ -34,6 +34,12 @@ BY_FIXED_STEPS = (
     *("solver", "tol", "diagnose", "regularizer", "smoothness", "restrict"),
     *("use_points", "use_labels", "smoothness_map", "symmetric"),
 )
+# Fields of TrainPlan that belong to features, and what each training ignores.
+_OF_FEATURES = ("network", "transform", "warm_steps", "warm_rate", "muted")
+BY_TRAINING = {
+    **dict.fromkeys(STEP_TRAININGS, (*_OF_FEATURES, "adjoint")),
+    "deq": _OF_FEATURES,
+}
 
 
 class Rule(NamedTuple):

@@ -95,14 +95,8 @@ STEP_TRAININGS: Table = {
 }
 # See regcli.train.training.Training.
 TRAININGS: Table = {"dio": "regcli.train.features.training:FeatureTraining", **STEP_TRAININGS}
-# Fields of TrainPlan that a training ignores.
-_OF_FEATURES = ("network", "transform", "warm_steps", "warm_rate", "muted")
-IGNORED_BY_TRAINING = {
-    **dict.fromkeys(STEP_TRAININGS, (*_OF_FEATURES, "adjoint")),
-    "deq": _OF_FEATURES,
-}
 
-# What users may bring classes of their own for, and what those must be.
+# Tables that users may extend by classes of their own, and the base of these.
 _OWN = {id(SIMILARITIES): "Similarity", id(REGULARIZERS): "Regularizer"}
 
 _FIXED = {"true": True, "false": False}

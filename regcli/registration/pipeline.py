@@ -148,7 +148,7 @@ def _register(
 def _solve(
     fixed: Image, moving: Image, recipe: RegisterRecipe, priors: Priors, watch: Watch
 ) -> StageResult:
-    """From the images, or from the fixed image and the moving one as a first map carries it."""
+    """Solve from the images as they are, or after a first map has carried the moving one."""
     start = priors.initial
     if not isinstance(start, Warp):
         return _solve_from_images(fixed, moving, recipe, priors, watch)

@@ -20,12 +20,12 @@ _COARSEST = 20  # voxels along an average axis: enough to see the lobes of a bra
 _STEPS = (40, 40, 20)  # of the coarsest levels; the last number serves all finer ones
 # Steps on the finest level cost more than all others; on coarse ones too few cost Dice.
 _TOL, _TOL_COARSE = 1e-3, 1e-4
-# Where one family's steps gain less each, more of them and a smaller tolerance on the finest level:
-# a T1 pair at 2 mm gained .4 points of Dice by it as a geodesic.
+# Families whose steps gain less each take more of them, and a smaller tolerance on the finest
+# level: a T1 pair at 2 mm gained .4 points of Dice by it as a geodesic.
 _PATIENT = {"geodesic": ((60, 60, 40), 4e-4)}
-# Of learned features' gains where lncc is compared too: with weights of gains .7, 1, 1.6 the two
-# most alike of eight T1 pairs at 2 mm gained half a point of Dice by it, all together nothing; two
-# T1-T2 pairs would have lost 2 points.
+# Factor of the gains of learned features beside lncc: with weights of gains .7, 1, 1.6 it gained
+# the two most alike of eight T1 pairs at 2 mm half a point of Dice, all eight nothing on average;
+# two T1-T2 pairs would have lost 2 points by it.
 _BESIDE_LNCC = 0.45
 
 

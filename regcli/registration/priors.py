@@ -14,7 +14,7 @@ from regcli.warp import Warp
 
 @dataclass(frozen=True, eq=False)
 class Priors:
-    """What is known of a pair besides its images.
+    """Knowledge of a pair besides its images.
 
     Attributes:
         masks: Where the similarity counts.

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from regcli.compatibility import BY_TRAINING
 from regcli.errors import InputError, RecipeError
-from regcli.registry import IGNORED_BY_TRAINING, TRAININGS, build
+from regcli.registry import TRAININGS, build
 from regcli.train.data.subjects import Subjects
 from regcli.train.objective import Objective
 from regcli.train.plan import TrainPlan
@@ -117,7 +118,7 @@ def refuse_ignored(model: str, given: Mapping[str, Any]) -> None:
     Raises:
         RecipeError: Naming the first of them.
     """
-    for name in IGNORED_BY_TRAINING.get(model.partition(":")[0], ()):
+    for name in BY_TRAINING.get(model.partition(":")[0], ()):
         if name in given:
             option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
             raise RecipeError(

@@ -27,15 +27,9 @@ def onto_grid(field: Tensor, old: Space, new: Space) -> Tensor:
 
 
 def resample_field(field: Tensor, old: Space, new: Space) -> Tensor:
-    """As `onto_grid`, always by linear interpolation at the new voxels.
+    """Linear interpolation of a field at the voxels of another grid; differentiable.
 
-    Args:
-        field: (1, 3, I, J, K), voxels of `old`.
-        old: Its grid.
-        new: Grid of the result, along the same axes.
-
-    Returns:
-        (1, 3, i, j, k), voxels of `new`.
+    Arguments and result are those of `onto_grid`.
     """
     change = torch.linalg.inv(old.affine) @ new.affine
     ratios = [a / b for a, b in zip(old.spacing, new.spacing, strict=True)]

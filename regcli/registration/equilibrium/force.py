@@ -186,7 +186,7 @@ def every_step(
     sigma: float,
     autocast: Autocast = nullcontext,
 ) -> Iterator[tuple[int, Tensor]]:
-    """As `march`, with the steps on all levels: the level, and the displacement on its grid."""
+    """Steps on every level, as `march` takes them: the level and its displacement after each."""
     u, memory = levels[0].start, ()
     for level, view in enumerate(levels):
         if level:

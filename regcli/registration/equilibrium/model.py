@@ -60,7 +60,7 @@ def are_steps(spec: str) -> bool:
     return str(files.facts(files.find(spec).path).get("model")) in STEP_TRAININGS
 
 
-# Of a batch each worker makes its network once; a file that has changed has another hash.
+# Each worker of a batch loads its network once; a changed file has another hash.
 @functools.lru_cache(maxsize=1)
 def _loaded(file: files.WeightsFile) -> StepModel:
     return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))

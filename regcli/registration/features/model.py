@@ -59,7 +59,7 @@ def load(spec: str) -> FeatureModel:
     return _loaded(files.find(spec))
 
 
-# Of a batch each worker makes its network once; a file that has changed has another hash.
+# Each worker of a batch loads its network once; a changed file has another hash.
 @functools.lru_cache(maxsize=len(files.DEFAULTS))
 def _loaded(file: files.WeightsFile) -> FeatureModel:
     return assemble(file.name, file.sha256, files.facts(file.path), files.tensors(file.path))
